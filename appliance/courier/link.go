@@ -1,0 +1,135 @@
+package courier
+
+import (
+	"sync"
+	"time"
+
+	"edgepost/appliance/message"
+)
+
+// Link is one connection's end of one subscription: a WebSocket `sub`, an SSE stream, an MQTT
+// session. The shard that owns the subscription calls it; a session implements it.
+type Link interface {
+	// Deliver enqueues d for the session's writer and returns at once; it never blocks and never
+	// does I/O. false means "no room or no credit": the subscription is then behind, keeps the
+	// message, and goes on after [Attachment.Ready].
+	Deliver(d Delivery) bool
+
+	// Lost says, once, that the link no longer holds the subscription through no act of its own.
+	// It must not block. Nothing is delivered after it.
+	Lost(why Cause)
+}
+
+// Cause is why a link lost its subscription.
+type Cause uint8
+
+// The causes. TakenOver becomes 4010 on WebSocket, 0x8E on MQTT and 409 on HTTP.
+const (
+	TakenOver Cause = iota + 1 // a newer link attached to the same subscription
+	Removed                    // the subscription, its device or its key was removed
+	Stopping                   // the appliance is stopping
+)
+
+// Attachment is what a link holds after attaching. All calls are safe for concurrent use, return
+// without waiting for I/O (they may wait for room in the shard's mailbox), and do nothing once the
+// link is lost or closed.
+type Attachment interface {
+	// Ack says that the device has these sequence numbers. The session checks beforehand that it
+	// sent them and that they are unacknowledged ([Window]); others are ignored.
+	Ack(seqs []uint64)
+	// Nack says that the device could not take seq now. It counts as an attempt; the message comes
+	// again after delay, or after the policy's backoff when delay is 0. reject gives it up at once.
+	Nack(seq uint64, delay time.Duration, reason string, reject bool)
+	// Ready says that a Deliver that returned false may be tried again.
+	Ready()
+	// Close gives the subscription back; what is unacknowledged is owed again. A subscription made
+	// without a name ends with it.
+	Close()
+}
+
+// Delivery is one transmission of one message over one link.
+type Delivery struct {
+	*Item
+	Seq       uint64        // what an ack names; position in the log, 0 for a volatile message
+	Attempt   int           // 1 for the first transmission; from 2 on it may be a duplicate (MQTT: DUP)
+	ExpiresIn time.Duration // remaining time to live when it was enqueued; 0: does not expire
+}
+
+// Item is a message with its encodings, shared by all its receivers: each wire format is encoded
+// once. It is immutable and safe for concurrent use.
+type Item struct {
+	Msg *message.Message
+
+	mu    sync.Mutex
+	forms map[any][]byte
+}
+
+// NewItem wraps a message for delivery.
+func NewItem(m *message.Message) *Item { return &Item{Msg: m} }
+
+// Encoded returns the message in the wire format that key names, calling encode the first time.
+// The result is shared: nobody may change it.
+func (it *Item) Encoded(key any, encode func(*message.Message) []byte) []byte {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if b, ok := it.forms[key]; ok {
+		return b
+	}
+	b := encode(it.Msg)
+	if it.forms == nil {
+		it.forms = make(map[any][]byte, 1)
+	}
+	it.forms[key] = b
+	return b
+}
+
+// AttachOptions tune one link's hold.
+type AttachOptions struct {
+	Window     int           // most unacknowledged messages; 0: the subscription's policy
+	AckTimeout time.Duration // a transmission unacknowledged for longer counts as a failed attempt; 0: never
+	AutoSettle bool          // the protocol has no acks: a message accepted by Deliver ends as "sent"
+}
+
+// Request asks for a subscription.
+type Request struct {
+	Filter message.Filter
+	After  message.ID // start behind this message; zero: only what comes from now on
+	Name   string     // "" ends with its link; otherwise durable, private to its owner
+}
+
+// Query asks for a page of the log.
+type Query struct {
+	Filter message.Filter
+	After  message.ID    // zero: from the oldest kept message
+	Limit  int           // 1..1000
+	Wait   time.Duration // wait so long for a first message; 0: do not wait
+}
+
+// Page is the answer to a [Query].
+type Page struct {
+	Messages []*message.Message
+	Next     message.ID // where the next page starts (use as After); zero when the log is empty
+	Gap      bool       // messages between After and the first one are no longer kept
+}
+
+// Acks is a batch of acknowledgements by id, as HTTP clients send them.
+type Acks struct {
+	UpTo  message.ID // everything sent up to and including this one, in send order, that is not nacked
+	IDs   []message.ID
+	Nacks []NackByID
+}
+
+// NackByID refuses one message.
+type NackByID struct {
+	ID     message.ID
+	Delay  time.Duration
+	Reason string
+	Reject bool // give it up at once: it becomes a dead letter
+}
+
+// AckResult says what an [Acks] did. Unknown ids were not on their way on this subscription: never
+// sent, already settled, or returned to the queue after their lease.
+type AckResult struct {
+	Settled int
+	Unknown []message.ID
+}
