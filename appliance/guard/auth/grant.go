@@ -13,25 +13,17 @@ const (
 	Owner // who can open the control socket
 )
 
-// Rules is what a principal may do, as topic filters. Deny wins; what no filter allows is denied.
-type Rules struct {
-	Publish       []message.Filter
-	DenyPublish   []message.Filter
-	Subscribe     []message.Filter
-	DenySubscribe []message.Filter
-}
-
 // Grant is one authenticated principal and what it may do now. It is immutable and safe for
 // concurrent use; a change of rules makes a new Grant.
 type Grant struct {
 	Kind  Kind
 	Name  string // device id, key name; "" for anonymous and owner
 	Admin bool   // may administer; the owner always may
-	rules Rules
+	rules message.Rules
 }
 
 // NewGrant makes a grant; rules are not copied and must not change afterwards.
-func NewGrant(kind Kind, name string, admin bool, rules Rules) *Grant {
+func NewGrant(kind Kind, name string, admin bool, rules message.Rules) *Grant {
 	return &Grant{Kind: kind, Name: name, Admin: admin || kind == Owner, rules: rules}
 }
 
@@ -56,7 +48,7 @@ func (g *Grant) MayPublish(t message.Topic) bool {
 	if t.Reserved() {
 		return false
 	}
-	return g.Kind == Owner || allows(g.rules.Publish, g.rules.DenyPublish, t)
+	return g.Kind == Owner || g.rules.MayPublish(t)
 }
 
 // MayReceive reports whether a message on the topic may be delivered to the principal; checked at
@@ -65,7 +57,7 @@ func (g *Grant) MayReceive(t message.Topic) bool {
 	if g.Kind == Owner || g.Name != "" && message.ReceiptsOf(g.Name).Match(t) {
 		return true
 	}
-	return allows(g.rules.Subscribe, g.rules.DenySubscribe, t)
+	return g.rules.MayReceive(t)
 }
 
 // MaySubscribe reports whether the grant allows the filter: an allowing filter covers all of it and no denying filter covers
@@ -74,29 +66,5 @@ func (g *Grant) MaySubscribe(f message.Filter) bool {
 	if g.Kind == Owner || g.Name != "" && message.ReceiptsOf(g.Name).Covers(f) {
 		return true
 	}
-	for _, deny := range g.rules.DenySubscribe {
-		if deny.Covers(f) {
-			return false
-		}
-	}
-	for _, allow := range g.rules.Subscribe {
-		if allow.Covers(f) {
-			return true
-		}
-	}
-	return false
-}
-
-func allows(allow, deny []message.Filter, t message.Topic) bool {
-	for _, f := range deny {
-		if f.Match(t) {
-			return false
-		}
-	}
-	for _, f := range allow {
-		if f.Match(t) {
-			return true
-		}
-	}
-	return false
+	return g.rules.MaySubscribe(f)
 }
