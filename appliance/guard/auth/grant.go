@@ -13,33 +13,49 @@ const (
 	Owner // who can open the control socket
 )
 
+func (k Kind) String() string {
+	switch k {
+	case Anonymous:
+		return "anonymous"
+	case Device:
+		return "device"
+	case Key:
+		return "key"
+	case Owner:
+		return "owner"
+	default:
+		return "unknown"
+	}
+}
+
 // Grant is one authenticated principal and what it may do now. It is immutable and safe for
-// concurrent use; a change of rules makes a new Grant.
+// concurrent use; a change of rules makes a new Grant. Make one with [NewGrant].
 type Grant struct {
 	Kind  Kind
 	Name  string // device id, key name; "" for anonymous and owner
 	Admin bool   // may administer; the owner always may
-	rules message.Rules
+
+	rules     message.Rules
+	principal string
 }
 
 // NewGrant makes a grant; rules are not copied and must not change afterwards.
 func NewGrant(kind Kind, name string, admin bool, rules message.Rules) *Grant {
-	return &Grant{Kind: kind, Name: name, Admin: admin || kind == Owner, rules: rules}
+	g := &Grant{Kind: kind, Name: name, Admin: admin || kind == Owner, rules: rules, principal: kind.String()}
+	if name != "" {
+		g.principal += "/" + name
+	}
+	return g
 }
 
 // Principal names the grant in logs, subscriptions and audit: "device/lamp1", "key/app",
 // "anonymous", "owner". Two principals never share it.
-func (g *Grant) Principal() string {
-	switch g.Kind {
-	case Device:
-		return "device/" + g.Name
-	case Key:
-		return "key/" + g.Name
-	case Owner:
-		return "owner"
-	default:
-		return "anonymous"
-	}
+func (g *Grant) Principal() string { return g.principal }
+
+// OwnsInbox reports whether the grant may bind, drain and acknowledge the device's inbox: only the
+// device itself. Rules never give it, so neither does an anonymous client's "#".
+func (g *Grant) OwnsInbox(device string) bool {
+	return g.Kind == Device && device != "" && g.Name == device
 }
 
 // MayPublish reports whether the grant allows a publish to the topic. "$edge/" and "$SYS/" are the

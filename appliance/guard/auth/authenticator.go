@@ -1,0 +1,218 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"edgepost/appliance/message"
+)
+
+// Entry is what a [Directory] knows about one device or key. It is immutable.
+type Entry struct {
+	Kind      Kind // Device or Key
+	Name      string
+	TokenHash [sha256.Size]byte
+	Admin     bool
+	Groups    []string      // of a device
+	Rules     message.Rules // of a device: beyond the defaults
+}
+
+// Directory is where devices and keys are registered; their names share one namespace. All calls
+// are safe for concurrent use and answer from memory.
+type Directory interface {
+	// Lookup returns the device or key with the name.
+	Lookup(name string) (Entry, bool)
+	// LookupToken returns the device or key whose token has the hash.
+	LookupToken(hash [sha256.Size]byte) (Entry, bool)
+	// Version changes whenever any entry does.
+	Version() uint64
+}
+
+// Options are what an [Authenticator] needs.
+type Options struct {
+	Directory Directory
+	Anonymous *message.Rules   // what a client without credentials may do; nil: nothing, it is refused
+	Now       func() time.Time // nil: time.Now
+}
+
+// Authenticator turns credentials into grants. It is safe for concurrent use and does no I/O.
+//
+// Invariant: a cached grant was built from an entry read at or after the cache's version.
+type Authenticator struct {
+	dir       Directory
+	owner     *Grant
+	anonymous atomic.Pointer[Grant] // nil: no anonymous access
+	tickets   *Tickets
+	throttle  *throttle
+
+	mu      sync.RWMutex
+	version uint64            // of the directory when grants was emptied
+	grants  map[string]*Grant // by principal; no more of them than the directory has entries
+}
+
+// New makes an Authenticator.
+func New(o Options) *Authenticator {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &Authenticator{
+		dir:      o.Directory,
+		owner:    NewGrant(Owner, "", true, message.Rules{}),
+		tickets:  NewTickets(o.Now),
+		throttle: newThrottle(o.Now),
+		grants:   make(map[string]*Grant),
+	}
+	a.SetAnonymous(o.Anonymous)
+	return a
+}
+
+// SetAnonymous changes what a client without credentials may do; nil refuses it from now on.
+func (a *Authenticator) SetAnonymous(rules *message.Rules) {
+	if rules == nil {
+		a.anonymous.Store(nil)
+		return
+	}
+	a.anonymous.Store(NewGrant(Anonymous, "", false, *rules))
+}
+
+// Owner returns the grant of whoever can open the control socket.
+func (a *Authenticator) Owner() *Grant { return a.owner }
+
+// Tickets returns the table of one-use tickets.
+func (a *Authenticator) Tickets() *Tickets { return a.tickets }
+
+// Authenticate says who presents the credentials. Without any it is the grant in ctx ([WithGrant]),
+// else the anonymous principal. The error is a [message.Problem]: [message.CodeUnauthorized], or
+// [message.CodeTooMany] when the source failed too often of late. A right credential is accepted
+// even then: tokens are 190 random bits, so guesses gain nothing from it, and one misconfigured
+// device must not lock out its neighbours behind the same address.
+func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Grant, error) {
+	if c.empty() {
+		if g, ok := GrantFrom(ctx); ok {
+			return g, nil
+		}
+		if g := a.anonymous.Load(); g != nil {
+			return g, nil
+		}
+		return nil, unauthorized("credentials are needed: Authorization: Bearer TOKEN, or Basic with a device id or key name and its token")
+	}
+	g, ok := a.check(&c)
+	if ok {
+		return g, nil
+	}
+	if wait := a.throttle.failed(c.Remote); wait > 0 {
+		return nil, message.Problemf(message.CodeTooMany, "too many failed sign-ins from this address; try again in %d s",
+			int64((wait+time.Second-1)/time.Second))
+	}
+	if c.Name == "" && c.Token == "" {
+		return nil, unauthorized("the ticket is unknown, used or older than %v; POST /v1/tickets gives a new one", TicketTTL)
+	}
+	return nil, unauthorized("unknown name or wrong token")
+}
+
+func (a *Authenticator) check(c *Credentials) (*Grant, bool) {
+	if c.Name == "" && c.Token == "" {
+		principal, ok := a.tickets.Redeem(c.Ticket)
+		if !ok {
+			return nil, false
+		}
+		return a.Current(principal)
+	}
+	version := a.dir.Version()
+	hash := HashToken(c.Token)
+	var e Entry // for an unknown name the comparison below still runs, against a hash no token has
+	var known bool
+	if c.Name != "" {
+		e, known = a.dir.Lookup(c.Name)
+	} else {
+		e, known = a.dir.LookupToken(hash)
+	}
+	same := subtle.ConstantTimeCompare(hash[:], e.TokenHash[:]) == 1
+	if !same || !known || c.Token == "" {
+		return nil, false
+	}
+	return a.grant(&e, version), true
+}
+
+// Current returns what a principal ([Grant.Principal]) may do now; false when it exists no more.
+// It is made for a call per delivery: a read lock and a look-up.
+func (a *Authenticator) Current(principal string) (*Grant, bool) {
+	switch principal {
+	case "owner":
+		return a.owner, true
+	case "anonymous":
+		g := a.anonymous.Load()
+		return g, g != nil
+	}
+	version := a.dir.Version()
+	a.mu.RLock()
+	g, ok := a.grants[principal]
+	ok = ok && a.version == version
+	a.mu.RUnlock()
+	if ok {
+		return g, true
+	}
+	kind, name, _ := strings.Cut(principal, "/")
+	e, known := a.dir.Lookup(name)
+	if !known || e.Kind.String() != kind {
+		return nil, false
+	}
+	return a.grant(&e, version), true
+}
+
+// grant returns the cached grant of the entry or makes it. version was read before the entry.
+func (a *Authenticator) grant(e *Entry, version uint64) *Grant {
+	rules := e.Rules
+	if e.Kind == Device {
+		rules = DeviceRules(e.Name, e.Groups, rules)
+	}
+	g := NewGrant(e.Kind, e.Name, e.Admin && e.Kind == Key, rules)
+	principal := g.Principal()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case version > a.version:
+		clear(a.grants)
+		a.version = version
+	case version < a.version: // another goroutine saw a later directory; ours is good for this call only
+		return g
+	default:
+		if cached, ok := a.grants[principal]; ok {
+			return cached
+		}
+	}
+	a.grants[principal] = g
+	return g
+}
+
+// DeviceRules returns everything a device may do: publish below device/<id>/out/, receive what is
+// addressed to it and to its groups, and the extra rules of its registration, in which "${device}"
+// stands for its id. (Its receipts are not a rule: see [Grant.MayReceive].)
+func DeviceRules(id string, groups []string, extra message.Rules) message.Rules {
+	subscribe := make([]message.Filter, 0, 1+len(groups)+len(extra.Subscribe))
+	subscribe = append(subscribe, message.InboxOf(id))
+	for _, g := range groups {
+		subscribe = append(subscribe, message.GroupInbox(g))
+	}
+	return message.Rules{
+		Publish:       forDevice(id, []message.Filter{message.OutboxOf(id)}, extra.Publish),
+		DenyPublish:   forDevice(id, nil, extra.DenyPublish),
+		Subscribe:     forDevice(id, subscribe, extra.Subscribe),
+		DenySubscribe: forDevice(id, nil, extra.DenySubscribe),
+	}
+}
+
+// DevicePlaceholder stands for the device's id in the extra rules of a device.
+const DevicePlaceholder = "${device}"
+
+func forDevice(id string, to, extra []message.Filter) []message.Filter {
+	for _, f := range extra {
+		to = append(to, message.Filter(strings.ReplaceAll(string(f), DevicePlaceholder, id)))
+	}
+	return to
+}
