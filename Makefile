@@ -1,0 +1,58 @@
+# edgepost: what you can make. Needs Go, Node with npm, and make on a Debian-like system.
+# Every target is one line of `make help`, taken from the text behind its "##".
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+
+# The end-to-end tests build and kill real processes; they run alone, after the rest.
+UNIT    = $$(go list ./... | grep -v '^edgepost/scripts/e2e')
+# What must hold on a 32-bit machine: sizes, offsets, atomics. Runs natively on amd64.
+WORD32  = $$(go list ./... | grep -E '^edgepost/(wal|appliance/(outbox|delivery|message|courier))$$')
+
+FUZZTIME ?= 20s
+BENCH    ?= .
+
+.PHONY: help build run test bench lint size fuzz cross setup check unit unit32 e2e
+
+help: ## show this
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+
+build: ## build bin/edgepost
+	$(GOBUILD) -o bin/edgepost .
+
+run: build ## build, then serve on :8088 with ./data
+	bin/edgepost serve -data ./data
+
+test: setup check unit unit32 cross size e2e ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end
+
+setup: # install what the tests need beside Go; does nothing when it is there
+	@scripts/setup
+
+check: # formatting and vet
+	@out=$$(gofmt -l main.go appliance wal web scripts); test -z "$$out" || { echo "not formatted by gofmt:"; echo "$$out"; exit 1; }
+	go vet ./...
+
+unit: # every package, with the race detector
+	go test -race -timeout 10m $(UNIT)
+
+unit32: # the storage packages on 32 bits
+	GOARCH=386 CGO_ENABLED=0 go test -timeout 10m $(WORD32)
+
+e2e: # the real binary against curl, browsers' protocols, bad input and kill -9
+	go test -timeout 20m -count 1 ./scripts/e2e
+
+bench: ## run the benchmarks; BENCH=regexp chooses
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(UNIT)
+
+lint: ## run golangci-lint (.golangci.yml); the first time builds the pinned version, 2 to 4 minutes
+	@scripts/lint
+
+size: ## print the binary's sizes against their ceilings; fail when over or when dead code is kept
+	@scripts/size
+
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@scripts/fuzz $(FUZZTIME)
+
+cross: ## build for every target: amd64, 386, arm 5 and 7, arm64, mips, mipsle, riscv64
+	@scripts/cross
