@@ -1,0 +1,2 @@
+// Package registry knows who exists: devices, groups, keys, and the gateway's own name.
+package registry
