@@ -116,8 +116,8 @@ func Binary(get func(name string) string, extensions []message.Property, content
 		}
 	}
 	for _, x := range extensions {
-		if field := e.core(x.Key); field != nil {
-			return nil, message.Problemf(message.CodeBadRequest, "the event's attribute %s is given twice", x.Key)
+		if isCore(x.Key) {
+			return nil, message.Problemf(message.CodeBadRequest, "the event's attribute %s does not belong among its extensions", x.Key)
 		}
 		if err := e.set(x.Key, x.Value); err != nil {
 			return nil, err
@@ -155,6 +155,15 @@ func (e *draft) core(name string) *string {
 		return &e.m.ContentType
 	}
 	return nil
+}
+
+// isCore reports whether CloudEvents itself defines the attribute.
+func isCore(name string) bool {
+	switch name {
+	case "specversion", "id", "source", "type", "subject", "time", "dataschema", "datacontenttype":
+		return true
+	}
+	return false
 }
 
 // set takes one attribute. An empty core attribute counts as absent.
@@ -254,16 +263,11 @@ func Attributes(m *message.Message, gateway string) []message.Property {
 	add("time", first(e.Time, plainTime(m)))
 	add("dataschema", e.DataSchema)
 	free := len(as)
-	for _, x := range e.Extensions {
-		if !ours(m, x.Key) {
-			as = append(as, x)
-		}
-	}
-	var d draft
-	d.m = &message.Message{}
-	for _, p := range m.Properties {
-		if attributeName(p.Key) && d.core(p.Key) == nil && !ours(m, p.Key) && !named(as[free:], p.Key) {
-			as = append(as, p)
+	for _, list := range [...][]message.Property{e.Extensions, m.Properties} {
+		for _, x := range list {
+			if attributeName(x.Key) && !isCore(x.Key) && !ours(m, x.Key) && !named(as[free:], x.Key) {
+				as = append(as, x)
+			}
 		}
 	}
 	if !named(as[free:], "priority") {

@@ -105,7 +105,7 @@ func (e *draft) member(name string, v []byte) error {
 			return message.Problemf(message.CodeBadUTF8, "the event's attribute %.40q has half a surrogate pair", name)
 		}
 		return e.set(name, string(text))
-	case e.core(name) != nil:
+	case isCore(name):
 		return message.Problemf(message.CodeBadJSON, "the event's attribute %.40q must be a string", name)
 	case c == 't' || c == 'f':
 		return e.set(name, string(v))
@@ -157,7 +157,10 @@ func (e *draft) base64(quoted []byte) error {
 	if quoted[0] != '"' {
 		return message.Problemf(message.CodeBadJSON, "the event's data_base64 must be a string")
 	}
-	text, _ := unquote(quoted)
+	text, ok := unquote(quoted)
+	if !ok {
+		return message.Problemf(message.CodeBadUTF8, "the event's data_base64 has half a surrogate pair")
+	}
 	b, err := base64.StdEncoding.AppendDecode(nil, text)
 	if err != nil {
 		return message.Problemf(message.CodeBadJSON, "the event's data_base64 is not base64: %v", err)

@@ -27,6 +27,7 @@ const (
 // here, with bad-media-type. Errors of r itself pass through. Close gives the decoder back to a
 // pool and does not close r; afterwards Read fails.
 func Inflate(encoding string, r io.Reader, limit int64) (io.ReadCloser, error) {
+	limit = max(limit, 0)
 	in := &inflater{limit: limit, left: limit, src: source{r: r}}
 	switch {
 	case encoding == "" || strings.EqualFold(encoding, Identity):
@@ -86,7 +87,7 @@ func (in *inflater) Read(p []byte) (int, error) {
 		}
 	}
 	// One byte more than is left tells "exactly the limit" from "too large".
-	if int64(len(p)) > in.left+1 {
+	if int64(len(p)) > in.left {
 		p = p[:in.left+1]
 	}
 	n, err := in.z.Read(p)
@@ -95,6 +96,11 @@ func (in *inflater) Read(p []byte) (int, error) {
 		err = message.Problemf(message.CodeTooLarge, "the content has more than %d bytes after decoding", in.limit)
 	}
 	in.left -= int64(n)
+	if err == io.EOF && in.kind == Zlib {
+		if _, more := in.dec.in.ReadByte(); more == nil {
+			err = errors.New("more bytes behind the end")
+		}
+	}
 	in.err = in.judge(err)
 	return n, in.err
 }
