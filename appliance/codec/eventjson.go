@@ -45,7 +45,10 @@ func decodeBatchJSON(body []byte) ([]*message.Message, error) {
 		}
 		ms = append(ms, m)
 	}
-	return ms, s.end()
+	if err := s.end(); err != nil {
+		return nil, err
+	}
+	return ms, nil
 }
 
 func tooMany() error {

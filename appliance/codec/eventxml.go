@@ -137,7 +137,10 @@ func decodeXML(body []byte) (*message.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, r.end()
+	if err := r.end(); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func decodeBatchXML(body []byte) ([]*message.Message, error) {
@@ -158,7 +161,10 @@ func decodeBatchXML(body []byte) ([]*message.Message, error) {
 		}
 		e, ok := t.(xml.StartElement)
 		if !ok {
-			return ms, r.end()
+			if err := r.end(); err != nil {
+				return nil, err
+			}
+			return ms, nil
 		}
 		if e.Name != (xml.Name{Space: nsEvent, Local: "event"}) {
 			return nil, badXML("the batch has the element %.40q, not only events", e.Name.Local)

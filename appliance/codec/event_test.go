@@ -1,0 +1,507 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"edgepost/appliance/message"
+)
+
+// received is an event with all that an event can bring.
+func received() *message.Message {
+	m := message.New("", []byte(`{"n":9007199254740993,"名":"灯"}`))
+	m.ContentType = JSON
+	m.Priority = 7
+	m.TTL = 90 * time.Second
+	m.Event = message.Event{
+		ID: "A-1", Source: "/mycontext", Type: "com.example.on", Subject: "车间/灯", DataSchema: "urn:x",
+		Time: "2026-11-23T14:00:00.5+08:00",
+		Extensions: []message.Property{
+			{Key: "traceparent", Value: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+			{Key: "partitionkey", Value: "灯 & <1>"},
+		},
+	}
+	return m
+}
+
+func TestEncodeGolden(t *testing.T) {
+	plain := stored("车间/灯", "text/plain", "开 <灯>\r\n")
+	plain.TTL = 1500 * time.Millisecond
+	plain.Properties = []message.Property{{Key: "unit", Value: "C"}, {Key: "id", Value: "no"}, {Key: "Not-A-Name", Value: "no"}, {Key: "unit", Value: "F"}}
+	relayed := received()
+	relayed.ID, relayed.Seq = message.ID{Epoch: "k3f9w2xq", Seq: 4712}, 4800
+	binary := stored("a", "", "\x00\xff")
+	for _, c := range []struct {
+		name, mediaType string
+		m               *message.Message
+		want            string
+	}{
+		{
+			"plain json", EventJSON, plain,
+			`{"specversion":"1.0","id":"k3f9w2xq-4712","source":"/edgepost/ep-1","type":"edgepost.message","subject":"车间/灯",` +
+				`"time":"2026-11-23T06:00:00.250Z","unit":"C","priority":4,"ttl":2,"datacontenttype":"text/plain","data":"开 <灯>\r\n"}`,
+		},
+		{
+			"relayed json", EventJSON, relayed,
+			`{"specversion":"1.0","id":"A-1","source":"/mycontext","type":"com.example.on","subject":"车间/灯","time":"2026-11-23T14:00:00.5+08:00",` +
+				`"dataschema":"urn:x","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","partitionkey":"灯 & <1>",` +
+				`"priority":7,"ttl":90,"epid":"k3f9w2xq-4712","epseq":"4800","datacontenttype":"application/json","data":{"n":9007199254740993,"名":"灯"}}`,
+		},
+		{
+			"binary json", EventJSON, binary,
+			`{"specversion":"1.0","id":"k3f9w2xq-4712","source":"/edgepost/ep-1","type":"edgepost.message","subject":"a",` +
+				`"time":"2026-11-23T06:00:00.250Z","priority":4,"data_base64":"AP8="}`,
+		},
+		{
+			"plain xml", EventXML, plain,
+			xmlPreamble + `<event` + xmlNamespaces + ` specversion="1.0"><id>k3f9w2xq-4712</id><source>/edgepost/ep-1</source><type>edgepost.message</type>` +
+				`<subject>车间/灯</subject><time>2026-11-23T06:00:00.250Z</time><unit xsi:type="ce:string">C</unit><priority xsi:type="ce:integer">4</priority>` +
+				`<ttl xsi:type="ce:integer">2</ttl><datacontenttype>text/plain</datacontenttype><data xsi:type="xs:string">开 &lt;灯&gt;&#xD;&#xA;</data></event>`,
+		},
+		{
+			"binary xml", EventXML, binary,
+			xmlPreamble + `<event` + xmlNamespaces + ` specversion="1.0"><id>k3f9w2xq-4712</id><source>/edgepost/ep-1</source><type>edgepost.message</type>` +
+				`<subject>a</subject><time>2026-11-23T06:00:00.250Z</time><priority xsi:type="ce:integer">4</priority><data xsi:type="xs:base64Binary">AP8=</data></event>`,
+		},
+		{
+			"binary protobuf", EventProtobuf, binary,
+			"\x0a\x0dk3f9w2xq-4712" + "\x12\x0e/edgepost/ep-1" + "\x1a\x031.0" + "\x22\x10edgepost.message" +
+				"\x2a\x0e\x0a\x08priority\x12\x02\x10\x04" + "\x2a\x0e\x0a\x07subject\x12\x03\x1a\x01a" +
+				"\x2a\x15\x0a\x04time\x12\x0d\x3a\x0b\x08\xe0\xac\x8f\xd8\x06\x10\x80\xe5\x9aw" + "\x32\x02\x00\xff",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := EncodeEvent(c.mediaType, c.m, "ep-1")
+			if err != nil || string(got) != c.want {
+				t.Errorf("%v\ngot  %s\nwant %s", err, got, c.want)
+			}
+		})
+	}
+}
+
+// TestDecodeExamples reads the examples of the specifications and what differs from them in a legal way.
+func TestDecodeExamples(t *testing.T) {
+	xmlHead := `<?xml version="1.0" encoding="UTF-8"?>
+<event xmlns="http://cloudevents.io/xmlformat/V1" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+       xmlns:xs="http://www.w3.org/2001/XMLSchema" specversion="1.0" >
+    <time>2020-03-19T12:54:00-07:00</time><!-- a comment -->
+    <id>000-1111-2222</id>
+    <source>urn:uuid:123e4567-e89b-12d3-a456-426614174000</source>
+    <type>SOME.EVENT.TYPE</type>
+    `
+	xmlEvent := message.Event{ID: "000-1111-2222", Source: "urn:uuid:123e4567-e89b-12d3-a456-426614174000", Type: "SOME.EVENT.TYPE", Time: "2020-03-19T12:54:00-07:00"}
+	jsonHead := `{"specversion" : "1.0", "type" : "com.example.someevent", "source" : "/mycontext", "id" : "D234-1234-1234", "time" : "2018-04-05T17:31:00Z",
+		"comexampleextension1" : "value", "comexampleothervalue" : 5, "unsetextension": null, "subject": null, `
+	jsonEvent := message.Event{
+		ID: "D234-1234-1234", Source: "/mycontext", Type: "com.example.someevent", Time: "2018-04-05T17:31:00Z",
+		Extensions: []message.Property{{Key: "comexampleextension1", Value: "value"}, {Key: "comexampleothervalue", Value: "5"}},
+	}
+	withExtensions := func(e message.Event, x ...message.Property) message.Event {
+		e.Extensions = x
+		return e
+	}
+	for _, c := range []struct {
+		name, mediaType, body string
+		ct, payload           string
+		event                 message.Event
+	}{
+		{"json string, no type", EventJSON, jsonHead + `"data" : "I'm just a string"}`, JSON, `"I'm just a string"`, jsonEvent},
+		{"json object", EventJSON, jsonHead + `"datacontenttype":"application/json","data" : { "a" : 9007199254740993.0 } }`, JSON, `{ "a" : 9007199254740993.0 }`, jsonEvent},
+		{"json null", EventJSON, jsonHead + `"data":null}`, JSON, `null`, jsonEvent},
+		{"json xml", "Application/CloudEvents+JSON; charset=\"UTF-8\"", jsonHead + `"data":"<much wow=\"xml\"\/>","datacontenttype":"application/xml"}`, XML, `<much wow="xml"/>`, jsonEvent},
+		{"json surrogates", EventJSON, jsonHead + `"data":"\ud83d\ude00\u706f","datacontenttype":"text/plain"}`, Text, "😀灯", jsonEvent},
+		{"json base64", EventJSON, jsonHead + `"data_base64":"AP8=","datacontenttype":"image/png"}`, "image/png", "\x00\xff", jsonEvent},
+		{"json without data", EventJSON, jsonHead + `"data_base64":null}`, "", "", jsonEvent},
+		{
+			"json types", EventJSON, `{"id":"1","source":"s","type":"t","specversion":"1.0","b":true,"i":-12,"z":-0,"priority":9,"ttl":"60"}`, "", "",
+			message.Event{ID: "1", Source: "s", Type: "t", Extensions: []message.Property{{Key: "b", Value: "true"}, {Key: "i", Value: "-12"}, {Key: "z", Value: "0"}}},
+		},
+		{"xml binary", EventXML, xmlHead + `<datacontenttype>image/png</datacontenttype><data xsi:type="xs:base64Binary"> AP
+			8= </data></event>`, "image/png", "\x00\xff", xmlEvent},
+		{"xml json", EventXML, xmlHead + `<datacontenttype>application/json</datacontenttype><data xsi:type="xs:string">{ "salutation": &quot;早上好&#x21;" }</data></event> `, JSON, `{ "salutation": "早上好!" }`, xmlEvent},
+		{"xml in xml", EventXML, xmlHead + `<datacontenttype>application/xml</datacontenttype><data xsi:type="xs:any">
+        <geo:Location xmlns:geo="http://someauthority.example/"><!-- kept -->
+            <geo:Latitude a='1'>51.509865</geo:Latitude><![CDATA[<>]]>
+        </geo:Location>
+    </data></event>`, XML, `<geo:Location xmlns:geo="http://someauthority.example/"><!-- kept -->
+            <geo:Latitude a='1'>51.509865</geo:Latitude><![CDATA[<>]]>
+        </geo:Location>`, xmlEvent},
+		{"xml in default namespace", EventXML, xmlHead + `<data xsi:type="xs:any"><a/></data></event>`, "", `<a xmlns="http://cloudevents.io/xmlformat/V1"/>`, xmlEvent},
+		{
+			"xml prefixes", EventXML, "\uFEFF" + `<ce:event xmlns:ce="http://cloudevents.io/xmlformat/V1" xmlns:i="http://www.w3.org/2001/XMLSchema-instance"
+			xmlns:geo="http://someauthority.example/?a&amp;b" specversion="1.0"><ce:id>1</ce:id><ce:source i:type="ce:uriRef">s</ce:source><ce:type>t</ce:type>
+			<ce:b i:type="ce:boolean">1</ce:b><ce:i i:type="ce:integer"> -07 </ce:i><ce:y i:type="ce:binary">A P8=</ce:y><ce:w i:type="ce:timestamp">2020-03-19t12:54:00z</ce:w>
+			<ce:s i:type="ce:string"> a  b </ce:s><ce:data i:type="xs:any"><geo:L><geo:M/></geo:L></ce:data></ce:event>`,
+			"", `<geo:L xmlns:geo="http://someauthority.example/?a&amp;b"><geo:M/></geo:L>`,
+			withExtensions(message.Event{ID: "1", Source: "s", Type: "t"}, message.Property{Key: "b", Value: "true"}, message.Property{Key: "i", Value: "-7"},
+				message.Property{Key: "y", Value: "AP8="}, message.Property{Key: "w", Value: "2020-03-19t12:54:00z"}, message.Property{Key: "s", Value: " a  b "}),
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := DecodeEvent(c.mediaType, []byte(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.ContentType != c.ct || string(m.Payload) != c.payload {
+				t.Errorf("%q %q", m.ContentType, m.Payload)
+			}
+			if !reflect.DeepEqual(m.Event, c.event) {
+				t.Errorf("got  %+v\nwant %+v", m.Event, c.event)
+			}
+			if c.name == "json types" && (m.Priority != 9 || m.TTL != time.Minute) {
+				t.Errorf("priority %d ttl %v", m.Priority, m.TTL)
+			}
+			if m.Topic != "" || m.QoS != message.AtLeastOnce {
+				t.Errorf("topic %q qos %d", m.Topic, m.QoS)
+			}
+		})
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	j := func(s string) string { return `{"id":"1","source":"s","type":"t","specversion":"1.0",` + s + `}` }
+	x := func(s string) string {
+		return `<event` + xmlNamespaces + ` specversion="1.0"><id>1</id><source>s</source><type>t</type>` + s + `</event>`
+	}
+	deep := strings.Repeat(`<a>`, MaxDepth) + strings.Repeat(`</a>`, MaxDepth)
+	for _, c := range []struct{ mediaType, body, code, says string }{
+		{"text/plain", "", message.CodeBadMediaType, "text/plain"},
+		{EventJSON + ";charset=gbk", "{}", message.CodeBadMediaType, "gbk"},
+		{BatchJSON, "[]", message.CodeBadMediaType, "batch"},
+		{EventJSON, "", message.CodeBadJSON, "no object"},
+		{EventJSON, "[]", message.CodeBadJSON, "no object"},
+		{EventJSON, "\xff", message.CodeBadUTF8, "UTF-8"},
+		{EventJSON, `{"id":"1","source":"s","type":"t"}`, message.CodeBadRequest, "specversion"},
+		{EventJSON, `{"id":"1","source":"s","type":"t","specversion":"0.3"}`, message.CodeBadRequest, `"0.3"`},
+		{EventJSON, `{"source":"s","type":"t","specversion":"1.0"}`, message.CodeBadRequest, "no id"},
+		{EventJSON, `{"id":"","source":"s","type":"t","specversion":"1.0"}`, message.CodeBadRequest, "no id"},
+		{EventJSON, `{"id":"1","source":"s","type":null,"specversion":"1.0"}`, message.CodeBadRequest, "no type"},
+		{EventJSON, `{"id":1,"source":"s","type":"t","specversion":"1.0"}`, message.CodeBadJSON, "id"},
+		{EventJSON, j(`"id":"2"`), message.CodeBadJSON, "twice"},
+		{EventJSON, j(`"\u0069d":"2"`), message.CodeBadJSON, "twice"},
+		{EventJSON, j(`"data":1,"data":2`), message.CodeBadJSON, "twice"},
+		{EventJSON, j(`"data":1,"data_base64":""`), message.CodeBadJSON, "both"},
+		{EventJSON, j(`"data_base64":"?"`), message.CodeBadJSON, "base64"},
+		{EventJSON, j(`"data_base64":1`), message.CodeBadJSON, "string"},
+		{EventJSON, j(`"data":{},"datacontenttype":"text/plain"`), message.CodeBadJSON, "text/plain"},
+		{EventJSON, j(`"data":"\ud800","datacontenttype":"text/plain"`), message.CodeBadUTF8, "surrogate"},
+		{EventJSON, j(`"subject":"\udc00"`), message.CodeBadUTF8, "surrogate"},
+		{EventJSON, j(`"Upper":"x"`), message.CodeBadName, "Upper"},
+		{EventJSON, j(`"a_b":"x"`), message.CodeBadName, "a_b"},
+		{EventJSON, j(`"":"x"`), message.CodeBadName, `""`},
+		{EventJSON, j(`"abcdefghijklmnopqrstu":"x"`), message.CodeBadName, "20"},
+		{EventJSON, j(`"x":1.5`), message.CodeBadJSON, "integer"},
+		{EventJSON, j(`"x":2147483648`), message.CodeBadJSON, "integer"},
+		{EventJSON, j(`"x":{}`), message.CodeBadJSON, "integer"},
+		{EventJSON, j(`"x":"y"`) + "x", message.CodeBadJSON, "more text"},
+		{EventJSON, j(`"x":"y",`), message.CodeBadJSON, "member name"},
+		{EventJSON, j(`"data":` + strings.Repeat("[", MaxDepth+1)), message.CodeBadJSON, "deep"},
+		{EventJSON, j(`"time":"yesterday"`), message.CodeBadRequest, "RFC 3339"},
+		{EventJSON, j(`"priority":10`), message.CodeBadRequest, "priority"},
+		{EventJSON, j(`"ttl":"99999999999"`), message.CodeBadRequest, "ttl"},
+		{EventJSON, strings.Repeat(" ", MaxEventBytes+1), message.CodeTooLarge, "limit"},
+		{EventXML, "", message.CodeBadRequest, "empty"},
+		{EventXML, "<a", message.CodeBadRequest, "XML"},
+		{EventXML, "\xff", message.CodeBadUTF8, "UTF-8"},
+		{EventXML, `<event specversion="1.0"/>`, message.CodeBadRequest, "namespace"},
+		{EventXML, `<?xml version="1.0" encoding="gbk"?>` + x(""), message.CodeBadRequest, "gbk"},
+		{EventXML, `<!DOCTYPE a [<!ENTITY x "y">]>` + x("<b>&x;</b>"), message.CodeBadRequest, "document type"},
+		{EventXML, x("<b>&x;</b>"), message.CodeBadRequest, "entity"},
+		{EventXML, x("<?php x?>"), message.CodeBadRequest, "processing instruction"},
+		{EventXML, x("") + x(""), message.CodeBadRequest, "more than one root"},
+		{EventXML, x("") + "x", message.CodeBadRequest, "text at byte"},
+		{EventXML, x("x"), message.CodeBadRequest, "text at byte"},
+		{EventXML, x("<b><c/></b>"), message.CodeBadRequest, "child"},
+		{EventXML, x("<b></c>"), message.CodeBadRequest, "XML"},
+		{EventXML, x("<id>2</id>"), message.CodeBadRequest, "twice"},
+		{EventXML, x("<specversion>1.0</specversion>"), message.CodeBadRequest, "specversion"},
+		{EventXML, x(`<b xmlns="urn:other"/>`), message.CodeBadRequest, "urn:other"},
+		{EventXML, x(`<b xsi:type="ce:integer">x</b>`), message.CodeBadRequest, "integer"},
+		{EventXML, x(`<b xsi:type="ce:money">1</b>`), message.CodeBadRequest, "money"},
+		{EventXML, x(`<subject xsi:type="ce:integer">1</subject>`), message.CodeBadRequest, "ce:string"},
+		{EventXML, x(`<data>1</data>`), message.CodeBadRequest, "xsi:type"},
+		{EventXML, x(`<data xsi:type="xs:string">1</data><data xsi:type="xs:string">1</data>`), message.CodeBadRequest, "twice"},
+		{EventXML, x(`<data xsi:type="xs:base64Binary">?</data>`), message.CodeBadRequest, "base64"},
+		{EventXML, x(`<data xsi:type="xs:any">x<a/></data>`), message.CodeBadRequest, "text at byte"},
+		{EventXML, x(`<data xsi:type="xs:any"><a/><a/></data>`), message.CodeBadRequest, "more than one"},
+		{EventXML, x(`<data xsi:type="xs:any"> </data>`), message.CodeBadRequest, "no child"},
+		{EventXML, x(`<data xsi:type="xs:any">` + deep + `</data>`), message.CodeBadRequest, "deeper"},
+		{EventXML, x(`<data xsi:type="xs:any"><a>`)[:200], message.CodeBadRequest, "XML"},
+		{EventProtobuf, "", message.CodeBadRequest, "specversion"},
+		{EventProtobuf, "\x0a", message.CodeBadRequest, "damaged"},
+		{EventProtobuf, "\x0a\x01a\x0a\x01b", message.CodeBadRequest, "twice"},
+		{EventProtobuf, "\x0a\x01\xff", message.CodeBadUTF8, "UTF-8"},
+		{EventProtobuf, "\x08\x01", message.CodeBadRequest, "wrong type"},
+		{EventProtobuf, "\x32\x00\x3a\x00", message.CodeBadRequest, "more than one"},
+		{EventProtobuf, "\x2a\x05\x0a\x03a_b", message.CodeBadName, "a_b"},
+		{EventProtobuf, "\x2a\x04\x0a\x02id", message.CodeBadRequest, "own field"},
+	} {
+		m, err := DecodeEvent(c.mediaType, []byte(c.body))
+		p := message.ProblemOf(err)
+		if p == nil || p.Code != c.code || !strings.Contains(p.Detail, c.says) {
+			t.Errorf("%s %.200q: %+v, %v; want %s with %q", c.mediaType, c.body, m, err, c.code, c.says)
+		}
+	}
+}
+
+func TestRoundTrips(t *testing.T) {
+	for _, mediaType := range []string{EventJSON, EventXML, EventProtobuf} {
+		for _, p := range []struct{ ct, payload string }{
+			{JSON, `{"n":9007199254740993,"名":"灯"}`}, {JSON, `not json`}, {JSON, "{\n \"a\": 1.0e5\r\n}"}, {Text, "开灯\r\n\t<&>"}, {Text, "\x00\x01"}, {Text, "\xff"},
+			{"", "text"}, {"", ""}, {Octets, "\x00\xff"}, {XML, `<?xml version="1.0"?><a b="c"/>`}, {Protobuf, "\x08\x01"},
+		} {
+			m := received()
+			m.ContentType, m.Payload = p.ct, []byte(p.payload)
+			b, err := EncodeEvent(mediaType, m, "ep-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := DecodeEvent(mediaType, b)
+			if err != nil {
+				t.Errorf("%s: %v in %s", mediaType, err, b)
+				continue
+			}
+			if mediaType == EventProtobuf { // sorted, and a Timestamp has neither zone nor spelling
+				m.Event.Time = "2026-11-23T06:00:00.5Z"
+				m.Event.Extensions[0], m.Event.Extensions[1] = m.Event.Extensions[1], m.Event.Extensions[0]
+			}
+			if len(got.Payload) == 0 && len(m.Payload) == 0 {
+				got.Payload = m.Payload
+			}
+			if !reflect.DeepEqual(got, m) {
+				t.Errorf("%s\ngot  %+v\nwant %+v", mediaType, got, m)
+			}
+		}
+	}
+}
+
+func TestBatch(t *testing.T) {
+	for _, mediaType := range []string{BatchJSON, BatchXML, BatchProtobuf} {
+		for _, n := range []int{0, 1, 3} {
+			var ms []*message.Message
+			for range n {
+				ms = append(ms, received())
+			}
+			b, err := EncodeBatch(mediaType, ms, "ep-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := DecodeBatch(mediaType, b)
+			if err != nil || len(got) != n {
+				t.Errorf("%s: %d events became %d, %v", mediaType, n, len(got), err)
+			}
+		}
+		many := make([]*message.Message, MaxBatch+1)
+		for i := range many {
+			many[i] = message.New("a", nil)
+		}
+		b, _ := EncodeBatch(mediaType, many, "ep-1")
+		_, err := DecodeBatch(mediaType, b)
+		wantCode(t, err, message.CodeTooLarge)
+		b, _ = EncodeBatch(mediaType, many[1:], "ep-1")
+		if got, err := DecodeBatch(mediaType, b); err != nil || len(got) != MaxBatch {
+			t.Errorf("%s: %d, %v", mediaType, len(got), err)
+		}
+		bad := received()
+		bad.Event.Time = "yesterday"
+		b, _ = EncodeBatch(mediaType, []*message.Message{received(), bad}, "ep-1")
+		_, err = DecodeBatch(mediaType, b)
+		var ie *IndexError
+		if !errors.As(err, &ie) || ie.Index != 1 || !strings.HasPrefix(err.Error(), "event 1: ") {
+			t.Errorf("%s: %v", mediaType, err)
+		}
+		wantCode(t, err, message.CodeBadRequest)
+	}
+	for _, s := range []string{"{}", "[{}", "[1]", "[,]", "[] x", "[", "\xff"} {
+		if _, err := DecodeBatch(BatchJSON, []byte(s)); message.ProblemOf(err) == nil {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	_, err := DecodeBatch(BatchXML, []byte("<batch"+xmlNamespaces+"><a/></batch>"))
+	wantCode(t, err, message.CodeBadRequest)
+	for _, f := range []func() error{
+		func() error { _, err := DecodeBatch(EventJSON, nil); return err },
+		func() error { _, err := EncodeBatch(EventJSON, nil, ""); return err },
+		func() error { _, err := EncodeEvent(BatchJSON, received(), ""); return err },
+	} {
+		wantCode(t, f(), message.CodeBadMediaType)
+	}
+}
+
+func TestBinaryMode(t *testing.T) {
+	m := received()
+	m.ID, m.Seq = message.ID{Epoch: "k3f9w2xq", Seq: 4712}, 4712
+	core := map[string]string{}
+	var extensions []message.Property
+	for _, a := range Attributes(m, "ep-1") {
+		value, err := UnescapeHeader(EscapeHeader(a.Value))
+		if err != nil || value != a.Value {
+			t.Errorf("%q became %q, %v", a.Value, value, err)
+		}
+		if isCore(a.Key) {
+			core[a.Key] = value
+		} else {
+			extensions = append(extensions, message.Property{Key: a.Key, Value: value})
+		}
+	}
+	got, err := Binary(func(name string) string { return core[name] }, extensions, m.ContentType, m.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := received()
+	want.Event.Extensions = append(want.Event.Extensions, message.Property{Key: "epid", Value: "k3f9w2xq-4712"}, message.Property{Key: "epseq", Value: "4712"})
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	// A second gateway replaces the first one's id.
+	got.ID, got.Seq = message.ID{Epoch: "bbbbbbbb", Seq: 1}, 2
+	as := Attributes(got, "ep-2")
+	if n := len(as); n != 13 || as[n-2].Value != "bbbbbbbb-1" || as[n-1].Value != "2" {
+		t.Errorf("%+v", as)
+	}
+	for _, bad := range []message.Property{{Key: "id", Value: "1"}, {Key: "data", Value: "1"}, {Key: "x-y", Value: ""}, {Key: "partitionkey", Value: "again"}} {
+		if _, err := Binary(func(name string) string { return core[name] }, append(extensions, bad), "", nil); message.ProblemOf(err) == nil {
+			t.Errorf("%s: %v", bad.Key, err)
+		}
+	}
+	_, err = Binary(func(string) string { return "" }, nil, "", nil)
+	wantCode(t, err, message.CodeBadRequest)
+}
+
+func TestPlainDefaults(t *testing.T) {
+	m := message.New("a/b", []byte("x"))
+	value := func(name string) string {
+		for _, a := range Attributes(m, "车间 1/x") {
+			if a.Key == name {
+				return a.Value
+			}
+		}
+		return "absent"
+	}
+	if got := value("source"); got != "/edgepost/%E8%BD%A6%E9%97%B4%201%2Fx" {
+		t.Errorf("source %s", got)
+	}
+	if got := value("time"); got != "absent" {
+		t.Errorf("time %s", got)
+	}
+	one := value("id")
+	if !strings.HasPrefix(one, "v-") || one != value("id") {
+		t.Errorf("id %s", one)
+	}
+	if m.Payload = []byte("y"); value("id") == one {
+		t.Error("two volatile messages have the same id")
+	}
+}
+
+func TestHeaderValues(t *testing.T) {
+	for value, want := range map[string]string{"Euro € 😀": "Euro%20%E2%82%AC%20%F0%9F%98%80", "a%b\"": "a%25b%22", "plain": "plain", "": ""} {
+		got := EscapeHeader(value)
+		if back, err := UnescapeHeader(got); got != want || err != nil || back != value {
+			t.Errorf("%q became %q and %q, %v", value, got, back, err)
+		}
+	}
+	for value, want := range map[string]string{`"quoted \" text"`: `quoted " text`, "100": "100", "%e7%81%AF": "灯"} {
+		if got, err := UnescapeHeader(value); err != nil || got != want {
+			t.Errorf("%q became %q, %v", value, got, err)
+		}
+	}
+	for _, value := range []string{"%", "%4", "%zz", "%ff", "\xff"} {
+		if got, err := UnescapeHeader(value); message.ProblemOf(err) == nil {
+			t.Errorf("%q became %q", value, got)
+		}
+	}
+}
+
+func TestMediaTypes(t *testing.T) {
+	for s, want := range map[string][2]bool{
+		EventJSON: {true, false}, "APPLICATION/cloudevents+xml ; charset=utf-8": {true, false}, BatchProtobuf: {false, true}, JSON: {}, "": {},
+	} {
+		if IsEvent(s) != want[0] || IsBatch(s) != want[1] {
+			t.Errorf("%q", s)
+		}
+	}
+}
+
+// fuzzEvent checks what holds for every accepted event: it is complete, and encoding it and decoding
+// that gives the same again.
+func fuzzEvent(t *testing.T, mediaType string, body []byte) {
+	m, err := DecodeEvent(mediaType, body)
+	if err != nil {
+		if message.ProblemOf(err) == nil {
+			t.Fatalf("not a problem: %v", err)
+		}
+		return
+	}
+	if m.Event.ID == "" || m.Event.Source == "" || m.Event.Type == "" {
+		t.Fatalf("accepted without a required attribute: %+v", m)
+	}
+	m.Topic = "a"
+	checked := m.Check() == nil
+	m.Topic = ""
+	for _, target := range []string{EventJSON, EventXML, EventProtobuf} {
+		b, err := EncodeEvent(target, m, "ep-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, _ := EncodeEvent(target, m, "ep-1"); !bytes.Equal(b, again) {
+			t.Fatalf("not deterministic: %q", b)
+		}
+		if target == EventJSON && !json.Valid(b) || target == EventXML && xml.Unmarshal(b, new(any)) != nil && !utf8.Valid(b) {
+			t.Fatalf("invalid: %s", b)
+		}
+		if len(b) > MaxEventBytes || !checked {
+			continue
+		}
+		got, err := DecodeEvent(target, b)
+		if err != nil {
+			t.Fatalf("%s does not read its own %q: %v", target, b, err)
+		}
+		if want := bytes.TrimSpace(m.Payload); !bytes.Equal(bytes.TrimSpace(got.Payload), want) || got.ContentType != m.ContentType {
+			t.Fatalf("%s: payload %q %q became %q %q", target, m.ContentType, want, got.ContentType, got.Payload)
+		}
+		if got.Event.ID != m.Event.ID || got.Event.Source != m.Event.Source || got.Priority != m.Priority || got.TTL != m.TTL {
+			t.Fatalf("%s: %+v became %+v", target, m, got)
+		}
+	}
+}
+
+func FuzzDecodeJSON(f *testing.F) {
+	b, _ := EncodeEvent(EventJSON, received(), "ep-1")
+	f.Add(b)
+	f.Add([]byte(`{"id":"1","source":"s","type":"t","specversion":"1.0","data":"\ud83d\ude00","datacontenttype":"text/plain","x":-1,"y":true}`))
+	f.Add([]byte(`{"id":"1","source":"s","type":"t","specversion":"1.0","data_base64":"AP8="}`))
+	f.Fuzz(func(t *testing.T, body []byte) { fuzzEvent(t, EventJSON, body) })
+}
+
+func FuzzDecodeXML(f *testing.F) {
+	b, _ := EncodeEvent(EventXML, received(), "ep-1")
+	f.Add(b)
+	f.Add([]byte(`<event` + xmlNamespaces + ` specversion="1.0"><id>1</id><source>s</source><type>t</type><data xsi:type="xs:any"><a xs:b="1"/></data></event>`))
+	f.Fuzz(func(t *testing.T, body []byte) { fuzzEvent(t, EventXML, body) })
+}
+
+func FuzzDecodeProtobuf(f *testing.F) {
+	b, _ := EncodeEvent(EventProtobuf, received(), "ep-1")
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, body []byte) { fuzzEvent(t, EventProtobuf, body) })
+}
+
+func FuzzDecodeBatch(f *testing.F) {
+	for i, mediaType := range []string{BatchJSON, BatchXML, BatchProtobuf} {
+		b, _ := EncodeBatch(mediaType, []*message.Message{received(), received()}, "ep-1")
+		f.Add(i, b)
+	}
+	f.Fuzz(func(t *testing.T, i int, body []byte) {
+		ms, err := DecodeBatch([]string{BatchJSON, BatchXML, BatchProtobuf}[uint(i)%3], body)
+		if err != nil && message.ProblemOf(err) == nil || len(ms) > MaxBatch || err != nil && ms != nil {
+			t.Errorf("%d messages, %v", len(ms), err)
+		}
+	})
+}
