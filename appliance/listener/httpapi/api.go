@@ -1,0 +1,195 @@
+package httpapi
+
+import (
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"edgepost/appliance/codec"
+	"edgepost/appliance/message"
+)
+
+// Defaults of [Options].
+const (
+	defaultMaxBatch     = 1 << 20
+	defaultBodyTimeout  = 30 * time.Second // 256 KiB at 70 kbit/s
+	defaultWriteTimeout = 30 * time.Second
+)
+
+// Limits that nobody needs to change.
+const (
+	maxDocument = 256 << 10        // bytes of a JSON request body, beside messages: 1,000 nacks with reasons
+	maxWait     = 60 * time.Second // proxies cut a silent request after about that
+	maxPage     = 1000
+)
+
+// Options are what [New] needs. Core is required; everything else has a default.
+type Options struct {
+	Core           Core
+	Version        string
+	Gateway        func() string // its name, for the source of events; nil: "edgepost"
+	MaxMessage     int64         // payload bytes of one message; 0: [message.MaxPayload], the most
+	MaxBatch       int64         // bytes of a batch of events, unpacked; 0: 1 MiB
+	AllowedOrigins []string      // "https://app.example": pages that may call from elsewhere; "*" any
+	Mounts         []Mount
+	Log            *slog.Logger                       // nil: none
+	Now            func() (t time.Time, trusted bool) // nil: time.Now, trusted
+	BodyTimeout    time.Duration                      // for one request's body; 0: 30 s
+	WriteTimeout   time.Duration                      // for one write of an answer; 0: 30 s
+}
+
+// Mount is a GET at a fixed path that another listener serves, credentials included.
+type Mount struct {
+	Pattern string // "/v1/ws"
+	Summary string
+	Handler http.Handler
+}
+
+type api struct {
+	Options
+	core      Core
+	resources []resource
+	origins   *http.CrossOriginProtection
+	anyOrigin bool
+	glance    glance
+}
+
+// glance is the public status, computed at most once a second whoever asks.
+type glance struct {
+	mu   sync.Mutex
+	at   time.Time
+	body []byte
+}
+
+// New makes the handler of the whole HTTP interface. It starts no goroutine.
+func New(o Options) http.Handler {
+	if o.Gateway == nil {
+		o.Gateway = func() string { return "edgepost" }
+	}
+	if o.MaxMessage <= 0 || o.MaxMessage > message.MaxPayload {
+		o.MaxMessage = message.MaxPayload
+	}
+	if o.MaxBatch <= 0 {
+		o.MaxBatch = defaultMaxBatch
+	}
+	o.MaxBatch = min(o.MaxBatch, codec.MaxBatchBytes)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = func() (time.Time, bool) { return time.Now(), true }
+	}
+	if o.BodyTimeout <= 0 {
+		o.BodyTimeout = defaultBodyTimeout
+	}
+	if o.WriteTimeout <= 0 {
+		o.WriteTimeout = defaultWriteTimeout
+	}
+	a := &api{Options: o, core: o.Core, origins: http.NewCrossOriginProtection()}
+	for _, origin := range o.AllowedOrigins {
+		if origin == "*" {
+			a.anyOrigin = true
+		} else if err := a.origins.AddTrustedOrigin(origin); err != nil {
+			o.Log.Warn("allowed origin ignored", "origin", origin, "error", err)
+		}
+	}
+	a.resources = compile(append(a.routes(), mountRoutes(o.Mounts)...))
+	return a
+}
+
+func mountRoutes(mounts []Mount) []route {
+	var rs []route
+	for _, m := range mounts {
+		rs = append(rs, route{method: http.MethodGet, pattern: m.Pattern, mount: m.Handler})
+	}
+	return rs
+}
+
+// ServeHTTP answers one request.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The connection may still carry the deadline of its last answer.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	c := &call{a: a, w: w, r: r}
+	if err := a.serve(c); err != nil {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.WriteTimeout))
+		WriteProblem(w, r, a.Log, err)
+	}
+}
+
+func (a *api) serve(c *call) error {
+	if err := a.checkOrigin(c.w, c.r); err != nil {
+		return err
+	}
+	path := c.r.URL.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	res, ok := find(a.resources, path, c)
+	if !ok {
+		return message.Problemf(message.CodeNotFound, "there is nothing at %.200q; GET /openapi.yaml lists all calls", path)
+	}
+	method := c.r.Method
+	if method == http.MethodOptions {
+		return a.options(c, res)
+	}
+	rt := res.byMethod(method)
+	if rt == nil {
+		c.w.Header().Set("Allow", res.allow)
+		return message.Problemf(codeMethod, "%.20s is not possible here; use %s", method, res.allow)
+	}
+	if rt.mount != nil {
+		rt.mount.ServeHTTP(c.w, c.r)
+		return nil
+	}
+	if err := c.readQuery(rt); err != nil {
+		return err
+	}
+	if !rt.open {
+		if err := c.authenticate(); err != nil {
+			return err
+		}
+	}
+	return rt.serve(c)
+}
+
+// checkOrigin refuses requests that change something and come from a page elsewhere, and lets the
+// configured origins read the answers (CORS).
+func (a *api) checkOrigin(w http.ResponseWriter, r *http.Request) error {
+	origin := r.Header.Get("Origin")
+	if origin != "" && (a.anyOrigin || slices.Contains(a.AllowedOrigins, origin)) {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Add("Vary", "Origin")
+		h.Set("Access-Control-Expose-Headers", "Location, Link, Message-Gap, Idempotent-Replayed, Retry-After")
+		return nil
+	}
+	if err := a.origins.Check(r); err != nil && !a.anyOrigin {
+		return message.Problemf(message.CodeForbidden, "a page at %.100q may not call this; add its origin to [http] allowed_origins", origin)
+	}
+	return nil
+}
+
+// options answers what is possible at a resource, and a browser's question before a cross-origin
+// call (Fetch standard, CORS preflight).
+func (a *api) options(c *call, res *resource) error {
+	h := c.w.Header()
+	h.Set("Allow", res.allow)
+	if h.Get("Access-Control-Allow-Origin") != "" && c.r.Header.Get("Access-Control-Request-Method") != "" {
+		h.Set("Access-Control-Allow-Methods", res.allow)
+		h.Set("Access-Control-Allow-Headers", strings.Join([]string{
+			"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "Last-Event-ID",
+			"Message-Priority", "Message-TTL", "Message-Delay", "Message-At", "Message-Retain",
+			"Message-Durability", "Message-Property", "Message-Receipt",
+			"ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", "ce-dataschema",
+		}, ", "))
+		h.Set("Access-Control-Max-Age", "600")
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,119 @@
+package httpapi
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"edgepost/appliance/courier"
+	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/message"
+	"edgepost/appliance/registry"
+)
+
+// Core is what the interface translates to. Each call checks the grant itself. ctx cancels waits,
+// never what was stored. Errors are a [message.Problem] wherever the client can act.
+type Core interface {
+	Authenticator
+	Publisher
+	Reader
+	Subscriptions
+	Leases
+	Devices
+	Groups
+	Members
+	Keys
+	Tokens
+	DeadLetters
+	Monitor
+}
+
+// Authenticator says who is asking.
+type Authenticator interface {
+	Authenticate(ctx context.Context, c auth.Credentials) (*auth.Grant, error)
+	// Current returns what a principal ("device/lamp1") may do now; false when there is none.
+	Current(principal string) (*auth.Grant, bool)
+}
+
+// Publisher stores messages; a nil error means on stable storage, except for volatile ones.
+type Publisher interface {
+	Publish(ctx context.Context, g *auth.Grant, m *message.Message) (message.StoredAs, error)
+	// PublishAll stores all or none; a refused message is a [courier.BatchError].
+	PublishAll(ctx context.Context, g *auth.Grant, ms []*message.Message) ([]message.StoredAs, error)
+	// Await returns the states reached when all are final or ctx is done.
+	Await(ctx context.Context, g *auth.Grant, id message.ID) ([]message.Receipt, error)
+	Cancel(ctx context.Context, g *auth.Grant, id message.ID) (cancelled int, err error)
+}
+
+// Reader reads what is kept.
+type Reader interface {
+	History(ctx context.Context, g *auth.Grant, q courier.Query) (courier.Page, error)
+	Trace(ctx context.Context, g *auth.Grant, id message.ID) (*message.Trace, error)
+}
+
+// Subscriptions are the durable named ones of the principal.
+type Subscriptions interface {
+	PutSubscription(ctx context.Context, g *auth.Grant, name string, spec courier.NamedSpec) (info courier.Info, created bool, err error)
+	Subscriptions(ctx context.Context, g *auth.Grant) ([]courier.Info, error)
+	Subscription(ctx context.Context, g *auth.Grant, name string) (courier.Info, error)
+	DeleteSubscription(ctx context.Context, g *auth.Grant, name string) error
+	Rewind(ctx context.Context, g *auth.Grant, name string, after message.ID) (gap bool, err error)
+}
+
+// Leases are how an inbox or a named subscription is read over HTTP.
+type Leases interface {
+	Fetch(ctx context.Context, g *auth.Grant, ref courier.Ref, max int, wait time.Duration) ([]courier.Delivery, error)
+	Acknowledge(ctx context.Context, g *auth.Grant, ref courier.Ref, a courier.Acks) (courier.AckResult, error)
+}
+
+// Devices is the register of devices, for administrators. Changes are durable on return.
+type Devices interface {
+	Devices(ctx context.Context, g *auth.Grant) ([]registry.Device, error)
+	Device(ctx context.Context, g *auth.Grant, id string) (registry.Device, courier.Info, error)
+	AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) (token string, err error)
+	UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Device) error
+	RemoveDevice(ctx context.Context, g *auth.Grant, id string) error
+}
+
+// Groups is the register of groups, for administrators.
+type Groups interface {
+	Groups(ctx context.Context, g *auth.Grant) ([]registry.Group, error)
+	Group(ctx context.Context, g *auth.Grant, name string) (registry.Group, error)
+	AddGroup(ctx context.Context, g *auth.Grant, name, label string) error
+	RemoveGroup(ctx context.Context, g *auth.Grant, name string) error
+}
+
+// Members changes who is in a group.
+type Members interface {
+	Join(ctx context.Context, g *auth.Grant, group, device string) error
+	Leave(ctx context.Context, g *auth.Grant, group, device string) error
+}
+
+// Keys is the register of programs' keys, for administrators.
+type Keys interface {
+	Keys(ctx context.Context, g *auth.Grant) ([]registry.Key, error)
+	Key(ctx context.Context, g *auth.Grant, name string) (registry.Key, error)
+	AddKey(ctx context.Context, g *auth.Grant, k registry.Key) (token string, err error)
+	RemoveKey(ctx context.Context, g *auth.Grant, name string) error
+}
+
+// Tokens gives out secrets, each shown once.
+type Tokens interface {
+	RotateDevice(ctx context.Context, g *auth.Grant, id string) (token string, err error)
+	NewTicket(g *auth.Grant) (ticket string, expires time.Duration)
+}
+
+// DeadLetters is what subscriptions gave up, for administrators.
+type DeadLetters interface {
+	DeadLetters(ctx context.Context, g *auth.Grant, after uint64, limit int) ([]message.DeadLetter, error)
+	DeadLetter(ctx context.Context, g *auth.Grant, entry uint64) (message.DeadLetter, error)
+	Requeue(ctx context.Context, g *auth.Grant, entry uint64) (message.StoredAs, error)
+}
+
+// Monitor shows how the appliance is.
+type Monitor interface {
+	Status(ctx context.Context, g *auth.Grant) (courier.Status, error)
+	WriteMetrics(w io.Writer)
+	// Health is nil while messages are accepted and delivered.
+	Health() error
+}

@@ -1,0 +1,71 @@
+package httpapi
+
+import "net/http"
+
+const (
+	get    = http.MethodGet
+	post   = http.MethodPost
+	put    = http.MethodPut
+	remove = http.MethodDelete
+)
+
+// routes is the table of the interface (DESIGN §8). The most used calls come first: the search is
+// from the top. Calls of later issues are not in it and answer 404.
+func (a *api) routes() []route {
+	return append([]route{
+		{method: post, pattern: "/v1/publish/{topic...}", query: []string{"wait", "timeout"}, serve: a.publishPath},
+		{method: post, pattern: "/v1/publish", query: []string{"topic", "wait", "timeout"}, serve: a.publishQuery},
+		{method: post, pattern: "/v1/messages", query: []string{"topic", "wait", "timeout"}, serve: a.publishEvents},
+		{method: get, pattern: "/v1/messages", query: []string{"topic", "after", "limit", "wait"}, serve: a.history},
+		{method: get, pattern: "/v1/messages/{id}", serve: a.trace},
+		{method: remove, pattern: "/v1/messages/{id}", serve: a.cancel},
+
+		{method: get, pattern: "/v1/devices/{id}/messages", query: []string{"max", "wait"}, leases: true, serve: a.fetchInbox},
+		{method: post, pattern: "/v1/devices/{id}/acks", serve: a.ackInbox},
+		{method: get, pattern: "/v1/subscriptions/{name}/messages", query: []string{"max", "wait"}, leases: true, serve: a.fetchNamed},
+		{method: post, pattern: "/v1/subscriptions/{name}/acks", serve: a.ackNamed},
+		{method: post, pattern: "/v1/subscriptions/{name}/rewind", serve: a.rewind},
+		{method: get, pattern: "/v1/subscriptions", serve: a.listSubscriptions},
+		{method: put, pattern: "/v1/subscriptions/{name}", serve: a.putSubscription},
+		{method: get, pattern: "/v1/subscriptions/{name}", serve: a.showSubscription},
+		{method: remove, pattern: "/v1/subscriptions/{name}", serve: a.deleteSubscription},
+		{method: post, pattern: "/v1/tickets", serve: a.newTicket},
+	}, a.adminRoutes()...)
+}
+
+func (a *api) adminRoutes() []route {
+	return []route{
+		{method: get, pattern: "/v1/devices", serve: a.listDevices},
+		{method: post, pattern: "/v1/devices", serve: a.addDevice},
+		{method: get, pattern: "/v1/devices/{id}", serve: a.showDevice},
+		{method: put, pattern: "/v1/devices/{id}", serve: a.updateDevice},
+		{method: remove, pattern: "/v1/devices/{id}", serve: a.removeDevice},
+		{method: post, pattern: "/v1/devices/{id}/token", serve: a.rotateDevice},
+
+		{method: get, pattern: "/v1/groups", serve: a.listGroups},
+		{method: post, pattern: "/v1/groups", serve: a.addGroup},
+		{method: get, pattern: "/v1/groups/{name}", serve: a.showGroup},
+		{method: remove, pattern: "/v1/groups/{name}", serve: a.removeGroup},
+		{method: put, pattern: "/v1/groups/{name}/devices/{id}", serve: a.join},
+		{method: remove, pattern: "/v1/groups/{name}/devices/{id}", serve: a.leave},
+
+		{method: get, pattern: "/v1/keys", serve: a.listKeys},
+		{method: post, pattern: "/v1/keys", serve: a.addKey},
+		{method: get, pattern: "/v1/keys/{name}", serve: a.showKey},
+		{method: remove, pattern: "/v1/keys/{name}", serve: a.removeKey},
+
+		{method: get, pattern: "/v1/dead", query: []string{"after", "limit"}, serve: a.listDead},
+		{method: get, pattern: "/v1/dead/{entry}", serve: a.showDead},
+		{method: post, pattern: "/v1/dead/{entry}/requeue", serve: a.requeue},
+		{method: get, pattern: "/v1/status", serve: a.status},
+		{method: get, pattern: "/v1/access/check", query: []string{"principal", "publish", "subscribe"}, serve: a.checkAccess},
+
+		{method: get, pattern: "/metrics", serve: a.metrics},
+		{method: get, pattern: "/healthz", open: true, serve: a.health},
+		{method: get, pattern: "/openapi.yaml", open: true, serve: a.openAPI},
+		{method: get, pattern: "/glance.json", open: true, serve: a.showGlance},
+		{method: get, pattern: "/page.css", open: true, serve: a.pageCSS},
+		{method: get, pattern: "/page.js", open: true, serve: a.pageJS},
+		{method: get, pattern: "/", open: true, serve: a.page},
+	}
+}
