@@ -1,0 +1,2 @@
+// Package system is what the appliance needs of the machine it runs on: for now its [Clock].
+package system
