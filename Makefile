@@ -49,6 +49,7 @@ lint: ## run golangci-lint (.golangci.yml); the first time builds the pinned ver
 	@scripts/lint
 
 size: ## print the binary's sizes against their ceilings; fail when over or when dead code is kept
+	@scripts/size --self-test
 	@scripts/size
 
 fuzz: ## run every fuzz target for FUZZTIME (20s)
