@@ -1,0 +1,2 @@
+// Package wal is edgepost's write-ahead log.
+package wal

@@ -1,0 +1,302 @@
+package wal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Open opens the log in dir, which it creates (mode 0700) if need be, takes its lock, and finds out what is in it.
+// Damage is no error: what can be read is read, Losses says what cannot. The errors are ErrLocked, ErrForeign (dir is
+// not empty and no log, or a newer program's), and the operating system's: not a directory, not allowed.
+// Until Start the log is only read.
+func Open(dir string, o Options) (*Log, error) {
+	return openOn(osDisk{}, dir, o)
+}
+
+func openOn(d disk, dir string, o Options) (*Log, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	if err := makeDir(d, dir); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	lock, err := acquireOwn(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	l := &Log{dir: dir, opt: o, disk: d, lock: lock, finished: make(chan struct{})}
+	l.cache.limit = o.Cache
+	l.queue.init()
+	l.com.l = l
+	if err := l.load(); err != nil {
+		lock.release()
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return l, nil
+}
+
+func makeDir(d disk, dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		return d.SyncDir(filepath.Dir(dir))
+	}
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is a file, not a folder", dir)
+	}
+	return err
+}
+
+// acquireOwn locks dir after making sure that it is a log's or empty.
+func acquireOwn(dir string) (lockFile, error) {
+	mark, err := readMark(dir)
+	if err != nil {
+		return lockFile{}, err
+	}
+	if mark == "" {
+		if err := checkForeign(dir); err != nil {
+			return lockFile{}, err
+		}
+	}
+	lock, err := acquire(dir)
+	if err != nil {
+		return lockFile{}, err
+	}
+	if mark == "" {
+		// Without the mark the log works as well, so a full disk is no reason to stop here.
+		_, _ = lock.f.WriteAt([]byte(lockMark), 0)
+	}
+	return lock, nil
+}
+
+func readMark(dir string) (string, error) {
+	f, err := os.Open(filepath.Join(dir, lockName))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 64))
+	if err != nil || len(strings.Trim(string(b), "\x00")) == 0 {
+		return "", nil
+	}
+	if mark := string(b); mark != lockMark {
+		return "", fmt.Errorf("%w: %s is not the mark of a log this version can read; a newer version may have written it",
+			ErrForeign, filepath.Join(dir, lockName))
+	}
+	return lockMark, nil
+}
+
+// checkForeign refuses a folder without our mark that holds anything but what a log may consist of.
+func checkForeign(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		_, generation := parseName("g", name)
+		_, side := parseName("t", name)
+		if generation || side || name == lockName || name == reserve || name == lostFolder ||
+			name == "lost+found" || strings.HasPrefix(name, ".") {
+			continue
+		}
+		return fmt.Errorf("%w: %s is not empty (it holds %q) and is no log; choose an empty or a new folder", ErrForeign, dir, name)
+	}
+	return nil
+}
+
+// survey is what a directory holds.
+type survey struct {
+	gens  []*loaded // by id
+	sides []string  // unfinished sides
+}
+
+// lookAround loads every generation in dir. deep reads and checks every byte.
+func lookAround(dir string, deep bool) (*survey, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var s survey
+	for _, e := range entries {
+		if _, ok := parseName("t", e.Name()); ok && e.IsDir() {
+			s.sides = append(s.sides, e.Name())
+		}
+		id, ok := parseName("g", e.Name())
+		if !ok || !e.IsDir() {
+			continue
+		}
+		g, err := firstLook(dir, e.Name(), id)
+		if err != nil {
+			return nil, err
+		}
+		s.gens = append(s.gens, g)
+	}
+	slices.SortFunc(s.gens, func(a, b *loaded) int { return cmp.Compare(a.id, b.id) })
+	attests := map[uint64]attest{}
+	newest := -1
+	for i, g := range s.gens { // a later head knows better
+		for _, a := range g.head.attests {
+			attests[a.id] = a
+		}
+		if g.kind == Main {
+			newest = i
+		}
+	}
+	for i, g := range s.gens {
+		var att *attest
+		if a, ok := attests[g.id]; ok {
+			att = &a
+		}
+		if err := g.secondLook(dir, att, i == newest, deep); err != nil {
+			return nil, err
+		}
+	}
+	return &s, nil
+}
+
+// load fills l from the directory and finishes what a crash interrupted.
+func (l *Log) load() error {
+	s, err := lookAround(l.dir, false)
+	if err != nil {
+		return err
+	}
+	for _, name := range s.sides { // never complete, nobody saw them
+		if err := removeGeneration(l.disk, filepath.Join(l.dir, name)); err != nil {
+			l.opt.Log.Warn("remove unfinished side", "dir", name, "err", err)
+		}
+	}
+	l.finishReplace(s)
+	var highest, skips uint64
+	for _, g := range s.gens {
+		l.nextID = max(l.nextID, g.id)
+		for _, a := range g.head.attests {
+			highest = max(highest, a.last)
+			l.nextID = max(l.nextID, a.id)
+		}
+		highest = max(highest, g.highest)
+		if !g.headOK && g.kind == Main {
+			skips += l.opt.Skip // its head may have declared a skip
+		}
+		l.adopt(g)
+	}
+	l.nextID++
+	slices.SortFunc(l.gens, func(a, b *generation) int { return cmp.Compare(a.first, b.first) })
+	l.com.next = 1
+	if len(s.gens) > 0 {
+		l.com.skip = skips + l.opt.Skip
+		l.com.next = highest + l.com.skip + 1
+	}
+	_, err = os.Stat(filepath.Join(l.dir, reserve))
+	l.reserved = err == nil
+	return nil
+}
+
+// adopt takes over one generation.
+func (l *Log) adopt(g *loaded) {
+	for _, d := range g.damage {
+		l.stats.Damaged++
+		l.loseLocked(d.lost)
+		l.quarantine(g.generation, d.off, d.end)
+		l.opt.Log.Error("log damaged", "generation", g.id, "offset", d.off, "bytes", d.end-d.off,
+			"lost_first", d.lost.First, "lost_last", d.lost.Last, "why", d.why)
+	}
+	if g.torn > 0 {
+		l.quarantine(g.generation, g.size, g.size+g.torn)
+		l.opt.Log.Warn("unfinished write at the end of the log", "generation", g.id, "offset", g.size, "bytes", g.torn)
+	}
+	if (g.headOK || g.records > 0) && g.kind == Main {
+		l.com.pred = g.id
+		l.last, l.hasLast = g.lastStamp, true
+	}
+	switch {
+	case g.kind == Snapshot:
+		l.snaps = append(l.snaps, g.generation)
+	case g.records == 0 && len(g.damage) == 0:
+		l.empty = append(l.empty, g.id)
+	case g.records == 0: // nothing of it is left, but that is for the cleaning to remove
+		d := g.damage[len(g.damage)-1]
+		g.first, g.last = d.lost.First, d.lost.Last
+		l.gens = append(l.gens, g.generation)
+	default:
+		l.gens = append(l.gens, g.generation)
+		l.head = max(l.head, g.last)
+	}
+}
+
+// finishReplace completes a Replace that a crash interrupted. The cold generation names those it replaces, and they
+// still hold everything it does; so if it has been damaged since, it goes and they stay.
+func (l *Log) finishReplace(s *survey) {
+	gone := map[uint64]bool{}
+	for _, g := range s.gens {
+		var still []*loaded
+		for _, o := range s.gens {
+			if slices.Contains(g.drops, o.id) && o.id < g.id && !gone[o.id] {
+				still = append(still, o)
+			}
+		}
+		if len(still) == 0 {
+			continue
+		}
+		drop := still
+		check := &loaded{generation: &generation{id: g.id, name: g.name, parts: g.parts, bytes: g.bytes, salt: g.salt, kind: g.kind}, headOK: g.headOK, base: g.base}
+		if err := check.secondLook(l.dir, nil, false, true); err != nil || len(check.damage) > 0 {
+			drop = []*loaded{g}
+		}
+		for _, o := range drop {
+			gone[o.id] = true
+			if err := removeGeneration(l.disk, filepath.Join(l.dir, o.name)); err != nil {
+				l.opt.Log.Warn("remove replaced generation", "generation", o.id, "err", err)
+			}
+		}
+	}
+	s.gens = slices.DeleteFunc(s.gens, func(g *loaded) bool { return gone[g.id] })
+}
+
+// quarantine keeps a copy of damaged bytes for a person to look at: at most 1 MiB in all, best effort.
+func (l *Log) quarantine(g *generation, off, end int64) {
+	const most = 1 << 20
+	n := end - off
+	folder := filepath.Join(l.dir, lostFolder)
+	path := filepath.Join(folder, fmt.Sprintf("%s-%d", g.name, off))
+	if _, err := os.Stat(path); err == nil || n <= 0 {
+		return
+	}
+	if l.lostBytes == 0 {
+		entries, _ := os.ReadDir(folder)
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil {
+				l.lostBytes += info.Size()
+			}
+		}
+	}
+	if n > most-l.lostBytes {
+		return
+	}
+	r, err := openReader(filepath.Join(l.dir, g.name), g.parts)
+	if err != nil {
+		return
+	}
+	defer r.Close()
+	b := make([]byte, n)
+	m, _ := readFull(r, b, off)
+	if m == 0 || os.MkdirAll(folder, 0o700) != nil {
+		return
+	}
+	if os.WriteFile(path, b[:m], 0o600) != nil {
+		_ = os.Remove(path)
+		return
+	}
+	l.lostBytes += int64(m)
+}
