@@ -1,0 +1,345 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+
+	"edgepost/appliance/courier"
+	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/message"
+)
+
+// Close codes of the package doc.
+const (
+	codeHelloTimeout = 4001
+	codeProtocol     = 4002
+	codeUnauthorized = 4003
+	codeStalled      = 4008
+	codeTooLarge     = 4009
+	codeTakenOver    = 4010
+	codeRevoked      = 4011
+	codeStopping     = 4012
+	codeFailed       = 4013
+)
+
+const (
+	maxMalformed   = 5               // malformed objects in one session; the fifth closes it
+	maxReplies     = 64 << 10        // bytes of answers waiting to be written; then the client is not read
+	closeWait      = 2 * time.Second // for the client's close frame, and for its end of the connection
+	takenOverRetry = 2 * time.Second // after 4010; two sessions of one device shall not fight faster
+	lingerBytes    = 1 << 20         // read and thrown away meanwhile
+	frameKeep      = 4 << 10         // a frame's buffer begins with this
+	frameKeepMax   = 64 << 10        // and is given to the garbage collector above this
+)
+
+// session is one connection.
+//
+// Invariants, under mu: unacked is the sum of all links' windows; queued and replies are the bytes of
+// messages and answers in out and in the writer's hands; refused is the number of links whose
+// refused is set; once closing, no message is queued and out holds answers only.
+type session struct {
+	h      *Handler
+	conn   *websocket.Conn
+	name   string
+	remote netip.Addr
+	early  *auth.Grant // what the upgrade request itself proved; nil when nothing
+
+	// Owned by the reader.
+	welcomeNow bool // early came with credentials: no hello is needed
+	hello      bool // a hello was answered
+	first      bool // the first object has come
+	inFrame    bool
+	farewell   bool // the client's close frame has come
+	malformed  uint8
+	nextSub    int32
+
+	mu       sync.Mutex
+	wake     sync.Cond // the reader waits here: for room, and at the end for the writer
+	grant    *auth.Grant
+	links    []*link
+	out      *queue
+	queued   int
+	unacked  int
+	replies  int
+	pubs     int // without an answer, and the bytes of their payloads
+	pubBytes int
+	refused  int
+	lastRead int64 // Handler.now
+	timer    *time.Timer
+	pong     []byte // the newest ping's payload, to be answered
+
+	writing   bool // a writer goroutine exists; it alone writes
+	closing   bool // nothing more is accepted; what is queued, then a close frame, ends it
+	closeSent bool
+	gone      bool // the connection is of no use any more
+	ping      bool
+	code      int // of the close frame
+	reason    string
+}
+
+func (s *session) begin(conn *websocket.Conn) {
+	s.conn = conn
+	_ = conn.SetReadDeadline(time.Now().Add(s.h.o.HelloTimeout)) // an error shows at the next read
+	conn.SetPingHandler(s.onPing)
+	conn.SetPongHandler(func(string) error { s.heard(); return nil })
+	conn.SetCloseHandler(s.onClose)
+}
+
+// read is the connection's goroutine, from the upgrade to the end.
+func (s *session) read() {
+	defer s.h.release(s)
+	defer s.end()
+	if s.welcomeNow && !s.open(s.early, nil) {
+		return
+	}
+	for s.next() {
+	}
+}
+
+// next reads and handles one frame; false ends the session.
+func (s *session) next() bool {
+	kind, r, err := s.conn.NextReader()
+	if err != nil {
+		s.readFailed(err)
+		return false
+	}
+	s.inFrame = true
+	f := s.h.frames.Get().(*frame)
+	ok := s.take(kind, r, f)
+	f.reset()
+	if cap(f.buf) <= frameKeepMax {
+		s.h.frames.Put(f)
+	}
+	s.inFrame = false
+	return ok && s.heard()
+}
+
+// take reads the frame's payload and runs its objects.
+func (s *session) take(kind int, r io.Reader, f *frame) bool {
+	if kind != websocket.TextMessage {
+		return s.bye(websocket.CloseUnsupportedData, "binary frames are not spoken here", 0)
+	}
+	limit := s.h.o.MaxFrame
+	if !s.greeted() {
+		limit = min(limit, s.h.o.HelloMax)
+	}
+	err := f.fill(r, limit)
+	switch {
+	case errors.Is(err, errTooLarge):
+		s.fail(nil, message.Problemf(message.CodeTooLarge, "the frame is larger than %d bytes", limit))
+		return s.bye(codeTooLarge, "frame too large", 0)
+	case err != nil:
+		s.readFailed(err)
+		return false
+	case !utf8.Valid(f.buf): // gorilla does not check (RFC 6455 §8.1)
+		return s.bye(websocket.CloseInvalidFramePayloadData, "text is not valid UTF-8", 0)
+	}
+	for line := range f.lines() {
+		if !s.room() || !s.object(line, &f.req) {
+			return false
+		}
+	}
+	s.readyLinks()
+	return true
+}
+
+// room waits until the client may be served: it reads its answers and not too many pubs are on their
+// way. False: the session is over.
+func (s *session) room() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.closing && (s.replies > maxReplies || s.pubs >= s.h.o.MaxPubsInFlight || s.pubBytes > s.h.o.MaxPubBytes) {
+		s.wake.Wait()
+	}
+	return !s.closing
+}
+
+func (s *session) greeted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.grant != nil
+}
+
+func (s *session) principal() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.grant == nil {
+		return ""
+	}
+	return s.grant.Principal()
+}
+
+// heard moves the deadline after a sign of life; false when the session is closing, whose deadline
+// stands. Before the welcome, and inside a frame, only progress of the whole counts.
+func (s *session) heard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	if s.grant == nil || s.inFrame {
+		return true
+	}
+	s.lastRead = s.h.now()
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.h.o.PingEvery + s.h.o.PongTimeout))
+	return true
+}
+
+func (s *session) onPing(payload string) error {
+	s.mu.Lock()
+	if !s.closing {
+		s.pong = append(s.pong[:0:0], payload...) // only the newest needs an answer (RFC 6455 §5.5.3)
+		if s.pong == nil {
+			s.pong = []byte{}
+		}
+		s.startLocked()
+	}
+	s.mu.Unlock()
+	s.heard()
+	return nil
+}
+
+// onClose echoes the client's close frame (RFC 6455 §5.5.1); the reader then ends.
+func (s *session) onClose(code int, _ string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.farewell = true
+	s.closeLocked(code, "")
+	return nil
+}
+
+// readFailed says goodbye where somebody may still hear it.
+func (s *session) readFailed(err error) {
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		return
+	}
+	if !s.greeted() {
+		s.bye(codeHelloTimeout, "no hello in time", 0)
+		return
+	}
+	s.mu.Lock()
+	closing := s.closing
+	s.mu.Unlock()
+	if !closing {
+		s.h.slow.Add(1)
+		s.bye(codeStalled, "no answer to a ping", time.Second)
+	}
+}
+
+// tick pings a client that was silent for PingEvery.
+func (s *session) tick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return
+	}
+	left := s.h.o.PingEvery - time.Duration(s.h.now()-s.lastRead)
+	if left <= 0 {
+		left = s.h.o.PingEvery
+		s.ping = true
+		s.startLocked()
+		for _, l := range s.links { // an idle session holds no empty windows
+			if l.window.Len() == 0 {
+				l.window = courier.Window{}
+			}
+		}
+	}
+	s.timer.Reset(left)
+}
+
+// open makes the session usable as g: a device gets its inbox, then the welcome is sent, then come
+// messages. It reports whether the session goes on.
+func (s *session) open(g *auth.Grant, id []byte) bool {
+	var inbox *link
+	if g.Kind == auth.Device {
+		inbox = &link{s: s}
+		ctx, cancel := context.WithTimeout(s.h.ctx, s.h.o.RequestTimeout)
+		defer cancel()
+		a, err := s.h.o.Subscriber.OpenInbox(ctx, g, inbox, s.h.attachOptions())
+		if err != nil {
+			return s.openFailed(id, s.h.problem(err, "open the inbox"))
+		}
+		inbox.att = a
+	}
+	s.mu.Lock()
+	s.grant = g
+	s.replyLocked(s.h.welcome(id, s.name))
+	if !s.closing {
+		s.timer = time.AfterFunc(s.h.o.PingEvery, s.tick)
+	}
+	s.mu.Unlock()
+	if inbox != nil {
+		s.attach(inbox)
+	}
+	return s.heard()
+}
+
+func (s *session) openFailed(id []byte, p *message.Problem) bool {
+	s.fail(id, p)
+	switch p.Code {
+	case message.CodeUnauthorized, message.CodeForbidden, message.CodeNotFound, message.CodeUnknownDevice:
+		return s.bye(codeUnauthorized, "unauthorized", 0)
+	case message.CodeTooMany:
+		return s.bye(codeUnauthorized, "too many failed attempts", 30*time.Second)
+	case message.CodeUnavailable:
+		return s.bye(codeStopping, "stopping", retryAfterStop())
+	default:
+		return s.bye(codeFailed, "the session could not be opened", retryAfterStop())
+	}
+}
+
+// end gives everything back. The connection is closed last, after the writer said what was left to
+// say.
+func (s *session) end() {
+	s.mu.Lock()
+	s.closeLocked(0, "")
+	links := s.links
+	s.links = nil
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	for _, l := range links {
+		l.att.Close()
+	}
+	s.mu.Lock()
+	for s.writing {
+		s.wake.Wait()
+	}
+	linger := !s.gone && !s.farewell
+	s.gone = true
+	s.mu.Unlock()
+	if linger {
+		s.linger()
+	}
+	_ = s.conn.Close()
+}
+
+// linger lets the client read the close frame: closing a TCP connection with unread input resets it
+// and may take what was sent with it (RFC 6455 §7.1.1).
+func (s *session) linger() {
+	conn := s.conn.NetConn()
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // if it fails, so does the read below
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(closeWait))
+	_, _ = io.Copy(io.Discard, io.LimitReader(conn, lingerBytes))
+}
+
+// cut ends the connection without a word.
+func (s *session) cut() {
+	s.mu.Lock()
+	s.gone = true
+	s.closeLocked(0, "")
+	s.mu.Unlock()
+	_ = s.conn.Close()
+}
