@@ -1,4 +1,27 @@
 // Package courier brings stored messages to connected devices. Its shards run the state machine of
 // package delivery for every subscription against the links that are attached; it is the only place
 // where delivery meets I/O and timers.
+//
+// # Shards
+//
+// There are as many shards as processors. A shard is one goroutine that owns its subscriptions, their
+// timers and their part of the filter tree; a principal's subscriptions live on one shard. The log's
+// committer hands every batch of records to every shard as a bounded hint and never waits; a shard
+// that missed a hint reads the log instead. Everything else reaches a shard as a function in its
+// mailbox, run after the hints that came before it.
+//
+// # Promises
+//
+//   - Every subscription that matches a message at the message's place in the log owes it until it
+//     is settled: delivered, sent (protocols without acks), expired, dead, cancelled or lost.
+//   - First transmissions on a subscription keep log order within a priority lane; retransmissions
+//     say so (Attempt ≥ 2). After a crash the first window of what is owed says so too, because it
+//     may have been sent.
+//   - A link is never waited for: [Link.Deliver] only enqueues. A slow one is behind; it delays no
+//     other.
+//   - Rules are checked again at delivery: a message that its receiver may no longer read ends dead
+//     with the reason "forbidden", one that no filter of the subscription selects any more ends
+//     cancelled.
+//   - Settlements become durable within a second (package outbox). A crash before that transmits
+//     again.
 package courier

@@ -28,8 +28,8 @@ type NamedSpec struct {
 type Info struct {
 	Name        string // public name: "device/lamp1", "key/app/jobs", "history/alarms"
 	Filters     []message.Filter
-	Depth       int64     // messages owed, those on their way included
-	InFlight    int       // sent or leased, not acknowledged
+	Depth       int64      // messages owed, those on their way included
+	InFlight    int        // sent or leased, not acknowledged
 	Oldest      message.ID // of the oldest owed message; zero when none
 	OldestAge   time.Duration
 	Connected   bool

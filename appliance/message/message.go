@@ -85,7 +85,8 @@ type Message struct {
 	ID      ID        // zero until stored
 	Seq     uint64    // position in the log; differs from ID.Seq after a delay or requeue
 	Time    time.Time // when it was stored; zero while the clock is not trusted
-	Expires int64     // on the age clock in nanoseconds (system.Clock); 0 never
+	Age     int64     // when it was stored, on the age clock in nanoseconds (system.Clock)
+	Expires int64     // when its own TTL ends, on the age clock; 0 never
 }
 
 // New returns a message with the defaults: priority 4, QoS 1, stored.

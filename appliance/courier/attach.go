@@ -1,0 +1,329 @@
+package courier
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"edgepost/appliance/delivery"
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+// attachment is a link's hold on a subscription. It implements [Attachment].
+type attachment struct {
+	s    *shard
+	sub  *subscription
+	link Link
+	o    AttachOptions
+	lost atomic.Bool // so that late calls cost nothing; the shard's word is sub.att
+}
+
+// Attach gives the link the named durable subscription. The newest link wins: an older one is told
+// [TakenOver]. A Problem with CodeNotFound when there is no such subscription.
+func (c *Courier) Attach(ctx context.Context, name string, link Link, o AttachOptions) (Attachment, error) {
+	s, id, err := c.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.announceLink(ctx, s, id); err != nil {
+		return nil, err
+	}
+	a := &attachment{s: s, link: link, o: o}
+	err = s.do(ctx, func() {
+		if a.sub = s.subs[id]; a.sub != nil {
+			s.attach(a)
+		}
+	})
+	if err == nil && a.sub == nil {
+		err = noSubscription(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// announceLink has the log know that transmissions may be on their way, before the first one: after
+// a crash they are flagged as possible repetitions. While the storage takes no writes delivery goes
+// on without.
+func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64) error {
+	linked := false
+	if err := s.do(ctx, func() {
+		if sub := s.subs[id]; sub != nil {
+			linked = sub.linked
+			sub.used = c.ob.Age()
+		}
+	}); err != nil || linked {
+		return err
+	}
+	if _, err := c.ob.Change(ctx, &outbox.Change{Op: outbox.OpLink, Sub: id}); err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (s *shard) attach(a *attachment) {
+	sub := a.sub
+	if sub.connected() {
+		s.lose(sub, TakenOver)
+	}
+	sub.att = a
+	sub.changed, sub.used = s.c.ob.Wall(), s.c.ob.Age()
+	sub.state.Open(a.o.Window)
+	s.c.count.connected.Add(1)
+	s.touch(sub)
+}
+
+func (a *attachment) post(fn func()) {
+	if a.lost.Load() {
+		return
+	}
+	_ = a.s.post(a.s.c.ctx, func() { // fails only when everything stops
+		if a.sub.att == a {
+			fn()
+			a.s.touch(a.sub)
+		}
+	})
+}
+
+func (a *attachment) Ack(seqs []uint64) {
+	a.post(func() {
+		for _, seq := range seqs {
+			a.s.ack(a.sub, seq)
+		}
+	})
+}
+
+// ack ends one debt as delivered; false when it was not on its way.
+func (s *shard) ack(sub *subscription, seq uint64) bool {
+	sends, _ := sub.state.Attempts(seq)
+	if !sub.state.Ack(seq) {
+		return false
+	}
+	s.settle(sub, seq, message.Delivered, sends, "")
+	return true
+}
+
+func (a *attachment) Nack(seq uint64, delay time.Duration, reason string, reject bool) {
+	a.post(func() { a.s.nack(a.sub, seq, delay, reason, reject) })
+}
+
+// nack handles a refusal by the device; false when seq was not on its way.
+func (s *shard) nack(sub *subscription, seq uint64, delay time.Duration, reason string, reject bool) bool {
+	if reason == "" {
+		reason = "refused by the device"
+	}
+	sends, fails := sub.state.Attempts(seq)
+	if reject {
+		inFlight, ok := sub.state.Drop(seq)
+		if !ok || !inFlight {
+			return ok
+		}
+		s.settle(sub, seq, message.Dead, sends, "rejected: "+reason)
+		return true
+	}
+	switch sub.state.Nack(seq, time.Now(), delay) {
+	case delivery.Ignored:
+		return false
+	case delivery.Exhausted:
+		s.settle(sub, seq, message.Dead, fails+1, reason)
+	case delivery.Retry:
+		sub.order.Take(seq)
+	}
+	s.withdrawn(sub)
+	return true
+}
+
+func (a *attachment) Ready() {
+	a.post(func() { a.sub.stuck = false })
+}
+
+func (a *attachment) Close() {
+	if a.lost.Swap(true) {
+		return
+	}
+	_ = a.s.post(a.s.c.ctx, func() {
+		if a.sub.att != a {
+			return
+		}
+		a.sub.att = nil
+		a.s.c.count.connected.Add(-1)
+		if !a.sub.durable() {
+			a.s.remove(a.sub)
+			return
+		}
+		a.s.lose(a.sub, Removed)
+	})
+}
+
+// fetch is a reader that waits for messages of a subscription.
+type fetch struct {
+	max    int
+	answer chan fetched // room for one
+}
+
+type fetched struct {
+	list []Delivery
+	err  error
+}
+
+func lostProblem(why Cause) error {
+	switch why {
+	case TakenOver:
+		return message.Problemf(message.CodeTakenOver, "a newer connection took this inbox over; the newest one wins")
+	case Removed:
+		return message.Problemf(message.CodeNotFound, "the subscription was removed")
+	case Stopping:
+	}
+	return errStopping()
+}
+
+// LeaseTime is how long a fetched message stays with its reader before it counts as a failed attempt
+// and may go to another.
+const LeaseTime = 30 * time.Second
+
+// Fetch leases up to max messages of the named durable subscription to the caller, waiting up to
+// wait for the first. They are settled by [Courier.Acknowledge]; what is not within [LeaseTime] comes
+// again. Several readers may fetch from one subscription: each message goes to one of them. A link
+// that pushes loses the subscription to the first fetch.
+func (c *Courier) Fetch(ctx context.Context, name string, most int, wait time.Duration) ([]Delivery, error) {
+	s, id, err := c.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.announceLink(ctx, s, id); err != nil {
+		return nil, err
+	}
+	f := &fetch{max: min(max(most, 1), 1000), answer: make(chan fetched, 1)}
+	if err := s.do(ctx, func() { s.fetch(s.subs[id], f, name) }); err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case got := <-f.answer:
+		return got.list, got.err
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-c.ctx.Done():
+		return nil, errStopping()
+	}
+	// Too late, unless the shard was faster.
+	if err := s.do(context.WithoutCancel(ctx), func() { s.forget(s.subs[id], f) }); err != nil {
+		return nil, err
+	}
+	select {
+	case got := <-f.answer:
+		return got.list, got.err
+	default:
+		return nil, ctx.Err()
+	}
+}
+
+func (s *shard) fetch(sub *subscription, f *fetch, name string) {
+	if sub == nil {
+		f.answer <- fetched{err: noSubscription(name)}
+		return
+	}
+	if !sub.pull {
+		if sub.connected() {
+			s.lose(sub, TakenOver)
+		}
+		sub.pull = true
+		sub.changed = s.c.ob.Wall()
+		sub.state.Open(0)
+	}
+	sub.used = s.c.ob.Age()
+	sub.waits = append(sub.waits, f)
+	s.serve(sub, time.Now())
+	s.schedule(sub)
+}
+
+func (s *shard) forget(sub *subscription, f *fetch) {
+	if sub == nil {
+		return
+	}
+	for i, w := range sub.waits {
+		if w == f {
+			sub.waits = append(sub.waits[:i:i], sub.waits[i+1:]...)
+			return
+		}
+	}
+}
+
+// serve answers the readers that wait, first come first served.
+func (s *shard) serve(sub *subscription, now time.Time) {
+	for len(sub.waits) > 0 {
+		f := sub.waits[0]
+		var list []Delivery
+		for len(list) < f.max {
+			d, ok := s.next(sub, now)
+			if !ok {
+				break
+			}
+			s.c.count.sent.Add(1)
+			s.sent(sub, d, now, now.Add(LeaseTime))
+			sub.order.Sent(d.Seq)
+			list = append(list, d)
+		}
+		if len(list) == 0 {
+			return
+		}
+		sub.waits = sub.waits[1:]
+		f.answer <- fetched{list: list}
+	}
+}
+
+// Acknowledge settles what a [Courier.Fetch] leased, by message id.
+func (c *Courier) Acknowledge(ctx context.Context, name string, a Acks) (AckResult, error) {
+	var out AckResult
+	s, id, err := c.find(name)
+	if err != nil {
+		return out, err
+	}
+	err = s.do(ctx, func() {
+		if sub := s.subs[id]; sub != nil {
+			out = s.acknowledge(sub, a)
+		}
+	})
+	return out, err
+}
+
+func (s *shard) acknowledge(sub *subscription, a Acks) (out AckResult) {
+	place := func(id message.ID) uint64 {
+		if id.Epoch != s.c.ob.Epoch() {
+			return 0
+		}
+		if p, ok := sub.alias[id.Seq]; ok {
+			return p
+		}
+		return id.Seq
+	}
+	count := func(id message.ID, ok bool) {
+		if ok {
+			out.Settled++
+		} else {
+			out.Unknown = append(out.Unknown, id)
+		}
+	}
+	for _, n := range a.Nacks {
+		count(n.ID, s.nack(sub, place(n.ID), n.Delay, n.Reason, n.Reject))
+	}
+	for _, id := range a.IDs {
+		count(id, s.ack(sub, place(id)))
+	}
+	if !a.UpTo.IsZero() {
+		seqs := sub.order.TakeUpTo(place(a.UpTo))
+		if seqs == nil {
+			count(a.UpTo, false)
+		}
+		for _, seq := range seqs {
+			if s.ack(sub, seq) {
+				out.Settled++
+			}
+		}
+	}
+	s.touch(sub)
+	return out
+}

@@ -1,0 +1,225 @@
+package courier
+
+import (
+	"encoding/json"
+	"math"
+	"slices"
+	"time"
+
+	"edgepost/appliance/delivery"
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+// change applies a record of the subscription table. Every shard sees it; the one that owns the
+// subscription acts.
+func (s *shard) change(e *outbox.Entry) {
+	ch := e.Change
+	sub := s.subs[ch.Sub]
+	if sub != nil && e.Seq <= sub.applied {
+		return
+	}
+	switch ch.Op {
+	case outbox.OpPut:
+		var spec Spec
+		if err := json.Unmarshal(ch.Spec, &spec); err != nil {
+			s.c.o.Log.Error("subscription unreadable, skipped", "seq", e.Seq, "error", err)
+			return
+		}
+		if s.c.shardOf(spec.Owner) == s {
+			id := ch.Sub
+			if id == 0 { // a new one is named by its place in the log, so numbers are never used again
+				id = e.Seq
+			}
+			s.put(id, spec, ch, e.Seq)
+		}
+	case outbox.OpDelete:
+		if sub != nil {
+			s.remove(sub)
+		}
+	case outbox.OpLink:
+		if sub != nil {
+			sub.linked = true
+		}
+	case outbox.OpUnlink:
+		if sub != nil {
+			sub.linked = false
+		}
+	case outbox.OpRewind:
+		if sub != nil {
+			s.indebt(sub, ch.Debts, ch.From, e.Seq)
+			s.touch(sub)
+		}
+	}
+}
+
+// put makes the subscription or replaces its filters and policy.
+func (s *shard) put(id uint64, spec Spec, ch *outbox.Change, at uint64) {
+	sub := s.subs[id]
+	if sub == nil {
+		sub = s.c.newSubscription(id, spec)
+		sub.used = s.c.ob.Age()
+		s.subs[id] = sub
+	} else {
+		s.plant(sub, false)
+		sub.spec = spec
+		sub.state.SetPolicy(s.c.policy(&spec))
+	}
+	s.plant(sub, true)
+	s.c.enter(s, sub)
+	s.indebt(sub, ch.Debts, ch.From, at)
+	if sub.connected() {
+		s.touch(sub)
+	}
+}
+
+// plant adds the filters to the tree, or takes them out.
+func (s *shard) plant(sub *subscription, in bool) {
+	s.treeMu.Lock()
+	defer s.treeMu.Unlock()
+	for _, f := range sub.spec.Filters {
+		if in {
+			s.tree.Add(f, sub)
+		} else {
+			s.tree.Remove(f, sub)
+		}
+	}
+}
+
+// indebt adds explicit debts, and what matched between the reading of the log that found them and
+// the change itself.
+func (s *shard) indebt(sub *subscription, debts []byte, from, at uint64) {
+	if len(debts) > 0 {
+		var set delivery.Set
+		if _, err := set.Decode(debts); err != nil {
+			s.c.o.Log.Error("debts unreadable", "subscription", sub.spec.Name, "error", err)
+		} else {
+			set.Each(0, math.MaxUint64, func(first, last uint64) bool {
+				for seq := first; seq <= last; seq++ {
+					s.reowe(sub, seq)
+				}
+				return true
+			})
+		}
+	}
+	if from == 0 || from >= at {
+		return
+	}
+	for _, f := range sub.spec.Filters {
+		err := s.c.ob.Scan(f, from, at-1, func(m *message.Message) bool {
+			sub.state.Owe(m.Seq, m.Urgent())
+			return true
+		})
+		if err != nil {
+			s.c.o.Log.Error("reading the log failed", "subscription", sub.spec.Name, "error", err)
+		}
+	}
+}
+
+// reowe adds an old message to what the subscription owes.
+func (s *shard) reowe(sub *subscription, seq uint64) {
+	item, err := s.item(seq)
+	if err != nil {
+		return // cleaned or damaged since; there is nothing to deliver
+	}
+	sub.state.Owe(seq, item.Msg.Urgent())
+}
+
+// remove ends the subscription with all it owes. The record that ended it is the settlement of its
+// debts: one record, however many they were.
+func (s *shard) remove(sub *subscription) {
+	s.plant(sub, false)
+	delete(s.subs, sub.id)
+	s.timers.set(sub, time.Time{})
+	s.c.leave(sub)
+	s.c.count.cancelled.Add(sub.state.Depth())
+	s.lose(sub, Removed)
+}
+
+// lose takes the subscription away from whoever is attached.
+func (s *shard) lose(sub *subscription, why Cause) {
+	if a := sub.att; a != nil {
+		sub.att = nil
+		a.lost.Store(true)
+		a.link.Lost(why)
+		s.c.count.connected.Add(-1)
+	}
+	for _, f := range sub.waits {
+		f.answer <- fetched{err: lostProblem(why)}
+	}
+	sub.waits, sub.pull, sub.order, sub.stuck = nil, false, Window{}, false
+	sub.state.Close()
+	s.withdrawn(sub)
+	sub.changed, sub.used = s.c.ob.Wall(), s.c.ob.Age()
+	s.timers.set(sub, time.Time{})
+}
+
+// cancel withdraws a message from everybody who was not sent it.
+func (s *shard) cancel(seq uint64) {
+	for _, sub := range s.subs {
+		if sub.spec.internal() {
+			if sub.spec.Kind != Final && sub.state.Owes(seq) {
+				s.unremember(sub, seq)
+			}
+			continue
+		}
+		if sub.state.Owes(seq) && sub.state.Cancel(seq) {
+			s.settle(sub, seq, message.Cancelled, 0, "withdrawn by its publisher")
+		}
+	}
+}
+
+// maxTopics bounds the topics that one history keeps.
+const maxTopics = 10_000
+
+// remember keeps the last messages per topic.
+func (s *shard) remember(sub *subscription, seq uint64, m *message.Message) {
+	keep := max(sub.spec.Keep, 1)
+	if sub.spec.Kind == Retained {
+		if !m.Retain {
+			return
+		}
+		keep = 1
+		if len(m.Payload) == 0 { // clears what was retained (MQTT 5.0 §3.3.1.3)
+			keep = 0
+		}
+	}
+	if sub.topics == nil {
+		sub.topics = make(map[message.Topic][]uint64)
+	}
+	list := append(sub.topics[m.Topic], seq)
+	sub.state.Owe(seq, false)
+	for len(list) > keep {
+		sub.state.Drop(list[0])
+		list = list[1:]
+	}
+	if len(list) == 0 {
+		delete(sub.topics, m.Topic)
+	} else {
+		sub.topics[m.Topic] = list
+	}
+	if len(sub.topics) > maxTopics {
+		s.forgetOldest(sub)
+	}
+}
+
+func (s *shard) forgetOldest(sub *subscription) {
+	if seq, ok := sub.state.Oldest(); ok {
+		s.unremember(sub, seq)
+	}
+}
+
+// unremember takes one message out of a history.
+func (s *shard) unremember(sub *subscription, seq uint64) {
+	sub.state.Drop(seq)
+	for t, list := range sub.topics {
+		if i := slices.Index(list, seq); i >= 0 {
+			if list = slices.Delete(list, i, i+1); len(list) == 0 {
+				delete(sub.topics, t)
+			} else {
+				sub.topics[t] = list
+			}
+			return
+		}
+	}
+}

@@ -1,0 +1,313 @@
+package courier
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"edgepost/appliance/delivery"
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+// Rights says what a principal may receive at the moment. It is asked for every transmission, so it
+// must be fast; safe for concurrent use.
+type Rights interface {
+	MayReceive(principal string, t message.Topic) bool
+}
+
+// Options configure a courier; zero values take the defaults.
+type Options struct {
+	Policy  delivery.Policy // of subscriptions that do not ask otherwise
+	TTL     time.Duration   // of named subscriptions that do not ask otherwise; 0: 7 days
+	Unused  time.Duration   // a named subscription ends when nobody linked for so long; 0: 7 days
+	Shards  int             // 0: GOMAXPROCS
+	Rights  Rights
+	Log     *slog.Logger
+	Gateway func() string // the appliance's name, in receipts
+}
+
+// Courier delivers. All methods are safe for concurrent use.
+type Courier struct {
+	o       Options
+	ob      *outbox.Outbox
+	rights  Rights
+	shards  []*shard
+	ctx     context.Context // ends when the courier stops
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+	running atomic.Bool // the shards' goroutines run
+
+	dirMu sync.RWMutex // guards names, byID and over
+	names map[string]place
+	byID  map[uint64]string
+
+	over  map[string]bool // subscriptions that hold their whole share
+	overs atomic.Int64    // how many, to spare the lookup
+
+	puts   [64]sync.Mutex // serialize changes of one name
+	lives  atomic.Uint64
+	count  counts
+	watch  watchers
+	finals finals
+	news   news
+}
+
+// place is where a subscription lives.
+type place struct {
+	s     *shard
+	id    uint64
+	owner string
+}
+
+type counts struct {
+	connected, sent, delivered, expired, dead, cancelled, lost, dropped, volatile atomic.Int64
+}
+
+func (c *counts) ended(s message.State) {
+	switch s {
+	case message.Delivered:
+		c.delivered.Add(1)
+	case message.Expired:
+		c.expired.Add(1)
+	case message.Dead:
+		c.dead.Add(1)
+	case message.Cancelled:
+		c.cancelled.Add(1)
+	case message.Lost:
+		c.lost.Add(1)
+	case message.Stored, message.Waiting, message.Sent: // counted at the transmission
+	}
+}
+
+// Defaults of a delivery policy: DESIGN §6.
+const (
+	DefaultWindow      = 64
+	DefaultMaxAttempts = 8
+	DefaultTTL         = 7 * 24 * time.Hour
+)
+
+// New makes a courier over the outbox; follow with outbox.Replay(courier) and [Courier.Start].
+func New(ob *outbox.Outbox, o Options) *Courier {
+	if o.Policy.Window == 0 {
+		o.Policy.Window = DefaultWindow
+	}
+	if o.Policy.MaxAttempts == 0 {
+		o.Policy.MaxAttempts = DefaultMaxAttempts
+	}
+	if o.Policy.Backoff.Base == 0 {
+		o.Policy.Backoff.Base, o.Policy.Backoff.Max = time.Second, 5*time.Minute
+	}
+	if o.Policy.Backoff.Jitter == nil {
+		o.Policy.Backoff.Jitter = rand.Int64N
+	}
+	if o.TTL == 0 {
+		o.TTL = DefaultTTL
+	}
+	if o.Unused == 0 {
+		o.Unused = DefaultTTL
+	}
+	if o.Shards == 0 {
+		o.Shards = runtime.GOMAXPROCS(0)
+	}
+	c := &Courier{o: o, ob: ob, rights: o.Rights, names: make(map[string]place), byID: make(map[uint64]string), over: make(map[string]bool)}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.watch.by = make(map[uint64][]chan struct{})
+	c.finals.init(c)
+	c.news.ready = make(chan struct{})
+	for range o.Shards {
+		c.shards = append(c.shards, newShard(c))
+	}
+	return c
+}
+
+// Start begins to deliver. The subscriptions that the courier itself needs are made if missing.
+func (c *Courier) Start(ctx context.Context) error {
+	for _, s := range c.shards {
+		s.ready()
+		c.done.Go(func() { s.run(c.ctx) })
+	}
+	c.running.Store(true)
+	c.done.Go(c.finals.run)
+	for _, spec := range []Spec{
+		{Name: "retained", Owner: "$retained", Kind: Retained, Filters: []message.Filter{"#"}},
+		{Name: "receipts", Owner: "$receipts", Kind: Final, Filters: []message.Filter{"#"}},
+	} {
+		if _, err := c.Ensure(ctx, spec); err != nil {
+			return fmt.Errorf("make subscription %s: %w", spec.Name, err)
+		}
+	}
+	return nil
+}
+
+// ready ends the replay on a shard.
+func (s *shard) ready() {
+	s.live = true
+	for _, sub := range s.subs {
+		sub.applied = 0
+		if sub.linked {
+			sub.state.MaybeSent(s.c.policy(&sub.spec).Window)
+		}
+		if sub.spec.internal() {
+			s.recall(sub)
+		}
+	}
+}
+
+// recall rebuilds what an internal subscription knows beside its debts.
+func (s *shard) recall(sub *subscription) {
+	if sub.spec.Kind == Final {
+		sub.state.Each(0, ^uint64(0), func(first, last uint64) bool {
+			for seq := first; seq <= last; seq++ {
+				s.c.finals.check(seq)
+			}
+			return true
+		})
+		return
+	}
+	sub.topics = make(map[message.Topic][]uint64)
+	var gone []uint64
+	sub.state.Each(0, ^uint64(0), func(first, last uint64) bool {
+		for seq := first; seq <= last; seq++ {
+			if e, err := s.c.ob.Read(seq); err == nil && e.Kind == outbox.KindMessage {
+				sub.topics[e.Msg.Topic] = append(sub.topics[e.Msg.Topic], seq)
+			} else {
+				gone = append(gone, seq)
+			}
+		}
+		return true
+	})
+	for _, seq := range gone {
+		sub.state.Drop(seq)
+	}
+}
+
+// Stop tells every link that the appliance is stopping and ends the shards. What is unacknowledged
+// stays owed.
+func (c *Courier) Stop() {
+	if c.running.Load() {
+		for _, s := range c.shards {
+			_ = s.do(context.Background(), func() {
+				for _, sub := range s.subs {
+					if sub.connected() {
+						s.lose(sub, Stopping)
+					}
+				}
+			})
+		}
+	}
+	c.cancel()
+	c.done.Wait()
+}
+
+func (c *Courier) shardOf(owner string) *shard {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(owner)) // never fails
+	return c.shards[int(h.Sum32()%uint32(len(c.shards)))]
+}
+
+func (c *Courier) enter(s *shard, sub *subscription) {
+	c.dirMu.Lock()
+	defer c.dirMu.Unlock()
+	c.names[sub.spec.Name] = place{s: s, id: sub.id, owner: sub.spec.Owner}
+	c.byID[sub.id] = sub.spec.Name
+}
+
+func (c *Courier) leave(sub *subscription) {
+	c.dirMu.Lock()
+	defer c.dirMu.Unlock()
+	if c.names[sub.spec.Name].id == sub.id {
+		delete(c.names, sub.spec.Name)
+	}
+	delete(c.byID, sub.id)
+	delete(c.over, sub.spec.Name)
+}
+
+func (c *Courier) find(name string) (*shard, uint64, error) {
+	c.dirMu.RLock()
+	defer c.dirMu.RUnlock()
+	p, ok := c.names[name]
+	if !ok {
+		return nil, 0, noSubscription(name)
+	}
+	return p.s, p.id, nil
+}
+
+func noSubscription(name string) error {
+	return message.Problemf(message.CodeNotFound, "there is no subscription %q", name)
+}
+
+// NameOf is the public name of a subscription's number, as far as it still exists.
+func (c *Courier) NameOf(id uint64) string {
+	c.dirMu.RLock()
+	defer c.dirMu.RUnlock()
+	if n, ok := c.byID[id]; ok {
+		return n
+	}
+	return fmt.Sprintf("removed subscription %d", id)
+}
+
+// Matches counts the subscriptions that a message on the topic reaches.
+func (c *Courier) Matches(t message.Topic) int {
+	n := 0
+	for _, s := range c.shards {
+		n += s.matches(t)
+	}
+	return n
+}
+
+func (s *shard) matches(t message.Topic) int {
+	s.treeMu.RLock()
+	defer s.treeMu.RUnlock()
+	var few [16]*subscription
+	seen := few[:0]
+	s.tree.Match(t, func(sub *subscription) {
+		if sub.spec.internal() {
+			return
+		}
+		for _, have := range seen {
+			if have == sub {
+				return
+			}
+		}
+		seen = append(seen, sub)
+	})
+	return len(seen)
+}
+
+// Volatile hands a message that is not stored to whoever is connected now, and returns how many
+// subscriptions it matched. A session without room drops it; drops are counted.
+func (c *Courier) Volatile(ctx context.Context, m *message.Message) (int, error) {
+	c.count.volatile.Add(1)
+	it := NewItem(m)
+	n := 0
+	for _, s := range c.shards {
+		if k := s.matches(m.Topic); k > 0 {
+			n += k
+			if err := s.post(ctx, func() { s.volatile(it) }); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
+}
+
+func (s *shard) volatile(it *Item) {
+	s.tree.Match(it.Msg.Topic, func(sub *subscription) {
+		if sub.att == nil || sub.lastVolatile == it || !s.c.rights.MayReceive(sub.spec.Owner, it.Msg.Topic) {
+			return
+		}
+		sub.lastVolatile = it
+		if sub.att.link.Deliver(Delivery{Item: it, Attempt: 1}) {
+			s.c.count.sent.Add(1)
+		} else {
+			s.c.count.dropped.Add(1)
+		}
+	})
+}

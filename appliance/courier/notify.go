@@ -1,0 +1,291 @@
+package courier
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+// watchers wait for the outcomes of single messages.
+type watchers struct {
+	n  atomic.Int64 // len(by), to spare the lock when nobody watches
+	mu sync.Mutex   // guards by
+	by map[uint64][]chan struct{}
+}
+
+func (w *watchers) add(seq uint64) chan struct{} {
+	ch := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.by[seq] = append(w.by[seq], ch)
+	w.n.Store(int64(len(w.by)))
+	return ch
+}
+
+func (w *watchers) remove(seq uint64, ch chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := w.by[seq]
+	for i, c := range list {
+		if c == ch {
+			list = append(list[:i:i], list[i+1:]...)
+			break
+		}
+	}
+	if len(list) == 0 {
+		delete(w.by, seq)
+	} else {
+		w.by[seq] = list
+	}
+	w.n.Store(int64(len(w.by)))
+}
+
+func (w *watchers) tell(seq uint64) {
+	if w.n.Load() == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ch := range w.by[seq] {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// news wakes those who wait for the log to grow.
+type news struct {
+	mu      sync.Mutex // guards ready and waiting
+	ready   chan struct{}
+	waiting bool
+}
+
+func (n *news) channel() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.waiting = true
+	return n.ready
+}
+
+func (n *news) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.waiting {
+		close(n.ready)
+		n.ready, n.waiting = make(chan struct{}), false
+	}
+}
+
+// announce tells whoever asked how a debt ended. item is the message if it was on its way with a
+// receipt asked for. It runs on the shard and must not block.
+func (c *Courier) announce(sub *subscription, t outbox.Settlement, item *Item) {
+	id := t.Seq
+	if item == nil && t.State != message.Delivered && t.State != message.Sent {
+		// It ended without being sent: the message itself says whether a receipt was asked for.
+		if e, err := c.ob.Read(t.Seq); err == nil && e.Kind == outbox.KindMessage {
+			item = NewItem(e.Msg)
+		}
+	}
+	if item != nil {
+		id = item.Msg.ID.Seq
+		if item.Msg.Receipt != message.NoReceipt {
+			c.finals.receipt(message.Receipt{
+				ID: item.Msg.ID, Topic: item.Msg.Topic, Subscription: sub.spec.Name, State: t.State, Reason: t.Reason,
+				Attempt: t.Attempts, At: c.ob.Wall(),
+			}, item.Msg.From)
+		}
+	}
+	c.watch.tell(id)
+	if id != t.Seq {
+		c.watch.tell(t.Seq)
+	}
+}
+
+// finals sends receipts: each outcome as a volatile message, and one stored summary once nobody owes
+// a message any more whose publisher asked for it.
+type finals struct {
+	c      *Courier
+	queue  chan any     // message.Receipt with its publisher, or a sequence number to look at
+	open   atomic.Int64 // len(wanted), to spare the lock
+	mu     sync.Mutex   // guards wanted
+	wanted map[uint64]bool
+	missed atomic.Int64 // receipts that found the queue full
+}
+
+type announced struct {
+	message.Receipt
+	publisher string
+}
+
+// receiptQueue bounds receipts that wait to be sent; more are dropped and counted.
+const receiptQueue = 1024
+
+func (f *finals) init(c *Courier) {
+	f.c, f.queue, f.wanted = c, make(chan any, receiptQueue), make(map[uint64]bool)
+}
+
+func (f *finals) receipt(r message.Receipt, publisher string) {
+	select {
+	case f.queue <- announced{r, publisher}:
+	default:
+		f.missed.Add(1)
+		f.c.count.dropped.Add(1)
+	}
+}
+
+// check has the message looked at: nobody may owe it any more.
+func (f *finals) check(seq uint64) {
+	f.mu.Lock()
+	f.wanted[seq] = true
+	f.open.Store(int64(len(f.wanted)))
+	f.mu.Unlock()
+	f.ended(seq)
+}
+
+// ended says that one debt of the message ended.
+func (f *finals) ended(seq uint64) {
+	if f.open.Load() == 0 {
+		return
+	}
+	f.mu.Lock()
+	wanted := f.wanted[seq]
+	f.mu.Unlock()
+	if !wanted {
+		return
+	}
+	select {
+	case f.queue <- seq:
+	default: // the sweep finds it
+	}
+}
+
+// finalSweep is how often all wanted summaries are looked at, for those that found the queue full.
+const finalSweep = 10 * time.Second
+
+func (f *finals) run() {
+	sweep := time.NewTicker(finalSweep)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-f.c.ctx.Done():
+			return
+		case v := <-f.queue:
+			switch v := v.(type) {
+			case announced:
+				f.send(v)
+			case uint64:
+				f.summarize(v)
+			}
+		case <-sweep.C:
+			f.mu.Lock()
+			seqs := make([]uint64, 0, len(f.wanted))
+			for seq := range f.wanted {
+				seqs = append(seqs, seq)
+			}
+			f.mu.Unlock()
+			for _, seq := range seqs {
+				f.summarize(seq)
+			}
+		}
+	}
+}
+
+// receiptJSON is a receipt as its topic carries it.
+type receiptJSON struct {
+	ID           string `json:"id"`
+	Topic        string `json:"topic"`
+	Subscription string `json:"subscription"`
+	State        string `json:"state"`
+	Reason       string `json:"reason,omitempty"`
+	Attempt      int    `json:"attempt,omitempty"`
+	At           string `json:"at,omitempty"`
+}
+
+func showReceipt(r *message.Receipt) receiptJSON {
+	j := receiptJSON{
+		ID: r.ID.String(), Topic: string(r.Topic), Subscription: r.Subscription, State: r.State.String(), Reason: r.Reason, Attempt: r.Attempt,
+	}
+	if !r.At.IsZero() {
+		j.At = r.At.UTC().Format(time.RFC3339Nano)
+	}
+	return j
+}
+
+func (f *finals) send(a announced) {
+	body, err := json.Marshal(showReceipt(&a.Receipt))
+	if err != nil {
+		return // plain strings always marshal
+	}
+	m := message.New(message.ReceiptTopic(a.publisher, a.ID), body)
+	m.ContentType, m.Volatile = "application/json", true
+	if f.c.Matches(m.Topic) > 0 {
+		_, _ = f.c.Volatile(f.c.ctx, m) // fails only when everything stops
+	}
+}
+
+// summarize stores the final receipt if nobody owes the message any more.
+func (f *finals) summarize(seq uint64) {
+	ctx, c := f.c.ctx, f.c
+	id := message.ID{Epoch: c.ob.Epoch(), Seq: seq}
+	e, err := c.ob.Read(seq)
+	if err != nil {
+		f.finished(ctx, seq, message.Lost)
+		return
+	}
+	id = e.Msg.ID
+	t, err := c.Trace(ctx, id)
+	if err != nil {
+		return
+	}
+	type summary struct {
+		ID     string         `json:"id"`
+		Topic  string         `json:"topic"`
+		Final  bool           `json:"final"`
+		Counts map[string]int `json:"counts"`
+		Places []receiptJSON  `json:"places"`
+	}
+	out := summary{ID: id.String(), Topic: string(e.Msg.Topic), Final: true, Counts: map[string]int{}}
+	for i := range t.Places {
+		p := &t.Places[i]
+		if p.State == message.Waiting || p.State == message.Sent && p.Reason != "" {
+			return // somebody still owes it
+		}
+		out.Counts[p.State.String()]++
+		if len(out.Places) < 1000 {
+			out.Places = append(out.Places, showReceipt(p))
+		}
+	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		return
+	}
+	m := message.New(message.ReceiptTopic(e.Msg.From, id), body)
+	m.ContentType = "application/json"
+	if _, err := c.ob.PublishAll(ctx, []*message.Message{m}); err == nil {
+		f.finished(ctx, seq, message.Delivered)
+	}
+}
+
+// finished lets go of a message whose summary is stored.
+func (f *finals) finished(ctx context.Context, seq uint64, state message.State) {
+	f.mu.Lock()
+	delete(f.wanted, seq)
+	f.open.Store(int64(len(f.wanted)))
+	f.mu.Unlock()
+	s, id, err := f.c.find("receipts")
+	if err != nil {
+		return
+	}
+	_ = s.do(ctx, func() { // fails only when everything stops; then the restart looks again
+		if sub := s.subs[id]; sub != nil && sub.state.Owes(seq) {
+			sub.state.Drop(seq)
+			f.c.ob.Settle(outbox.Settlement{Sub: sub.id, Seq: seq, State: state, Attempts: 1})
+		}
+	})
+}

@@ -1,0 +1,289 @@
+package courier
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+// History returns a page of the log, oldest first: kept messages behind q.After that the filter
+// selects and that may pass. With q.Wait it waits for a first one.
+func (c *Courier) History(ctx context.Context, q Query, may func(message.Topic) bool) (Page, error) {
+	page := Page{Next: q.After}
+	from := q.After.Seq + 1
+	if !q.After.IsZero() {
+		page.Gap = c.gapBefore(q.After)
+		if q.After.Epoch != c.ob.Epoch() {
+			from = 1
+		}
+	}
+	limit := min(max(q.Limit, 1), 1000)
+	timer := time.NewTimer(q.Wait)
+	defer timer.Stop()
+	for {
+		news := c.news.channel()
+		head := c.ob.Head()
+		last := head
+		err := c.ob.Scan(q.Filter, from, head, func(m *message.Message) bool {
+			if may(m.Topic) {
+				page.Messages = append(page.Messages, m)
+			}
+			last = m.Seq
+			return len(page.Messages) < limit && ctx.Err() == nil
+		})
+		if err != nil {
+			return Page{}, err
+		}
+		if len(page.Messages) < limit {
+			last = head
+		}
+		if last >= from {
+			page.Next = message.ID{Epoch: c.ob.Epoch(), Seq: last}
+		}
+		if len(page.Messages) > 0 || q.Wait == 0 {
+			return page, nil
+		}
+		from = last + 1
+		select {
+		case <-news:
+		case <-timer.C:
+			return page, nil
+		case <-ctx.Done():
+			return page, ctx.Err()
+		case <-c.ctx.Done():
+			return page, errStopping()
+		}
+	}
+}
+
+// Trace tells where a message is: for each subscription that owes or owed it, the state, and the
+// reason why it waits or ended so.
+func (c *Courier) Trace(ctx context.Context, id message.ID) (*message.Trace, error) {
+	// The shards first: what they settle meanwhile is then found in the log or on its way there.
+	live, err := c.places(ctx, id, nil)
+	if err != nil {
+		return nil, err
+	}
+	o, err := c.ob.Outcome(id)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.Copies) > 1 {
+		if live, err = c.places(ctx, id, o.Copies); err != nil {
+			return nil, err
+		}
+	}
+	t := &message.Trace{Message: o.Message, Partial: o.Incomplete}
+	if o.Waits {
+		left := time.Duration(o.Due - c.ob.Age()).Round(time.Second)
+		t.Places = append(t.Places, message.Receipt{
+			ID: id, Topic: o.Message.Topic, State: message.Waiting, Reason: fmt.Sprintf("waits for its delay: goes out in %v", max(left, 0)),
+		})
+		return t, nil
+	}
+	for _, s := range o.Settled {
+		r := message.Receipt{
+			ID: id, Topic: o.Message.Topic, Subscription: c.NameOf(s.Sub), State: s.State, Reason: s.Reason, Attempt: s.Attempts,
+		}
+		if s.Wall != 0 {
+			r.At = time.Unix(0, s.Wall)
+		}
+		t.Places = append(t.Places, r)
+	}
+	for _, p := range live {
+		p.Topic = o.Message.Topic
+		t.Places = append(t.Places, p)
+	}
+	t.Places = latest(t.Places)
+	return t, nil
+}
+
+// latest keeps the last word about each subscription: a dead letter that was requeued and then
+// delivered is delivered.
+func latest(places []message.Receipt) []message.Receipt {
+	at := make(map[string]int, len(places))
+	out := places[:0]
+	for _, p := range places {
+		if i, ok := at[p.Subscription]; ok {
+			out[i] = p
+			continue
+		}
+		at[p.Subscription] = len(out)
+		out = append(out, p)
+	}
+	return out
+}
+
+// places asks the shards who owes the message now.
+func (c *Courier) places(ctx context.Context, id message.ID, copies []uint64) ([]message.Receipt, error) {
+	if copies == nil {
+		copies = []uint64{id.Seq}
+	}
+	var out []message.Receipt
+	for _, s := range c.shards {
+		if err := s.do(ctx, func() {
+			for _, sub := range s.subs {
+				if sub.spec.internal() {
+					continue
+				}
+				for _, seq := range copies {
+					if sub.state.Owes(seq) {
+						out = append(out, s.standing(sub, id, seq))
+					}
+				}
+			}
+		}); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(out, func(a, b message.Receipt) int {
+		if a.Subscription < b.Subscription {
+			return -1
+		}
+		return 1
+	})
+	return out, nil
+}
+
+// standing says where one debt stands, and why.
+func (s *shard) standing(sub *subscription, id message.ID, seq uint64) message.Receipt {
+	sends, fails := sub.state.Attempts(seq)
+	r := message.Receipt{ID: id, Subscription: sub.spec.Name, State: message.Waiting, Attempt: sends}
+	due, retrying := sub.state.RetryDue(seq)
+	switch {
+	case sub.state.Flying(seq):
+		r.State, r.Reason = message.Sent, "not acknowledged yet"
+	case !sub.connected() && sub.spec.Kind == Named:
+		r.Reason = "nobody reads the subscription" + since(sub.changed)
+	case !sub.connected():
+		r.Reason = "offline" + since(sub.changed)
+	case retrying:
+		r.Reason = fmt.Sprintf("retry %d of %d in %v", fails, s.c.policy(&sub.spec).MaxAttempts, max(time.Until(due), 0).Round(time.Second))
+	case sub.pull && len(sub.waits) == 0:
+		r.Reason = "waits for the next fetch"
+	case sub.state.InFlight() >= s.c.policy(&sub.spec).Window:
+		r.Reason = "window full: the device has not acknowledged what it was sent"
+	case sub.stuck:
+		r.Reason = "the connection is behind: it takes no more at the moment"
+	default:
+		r.Reason = "next to go"
+	}
+	return r
+}
+
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " since " + t.UTC().Format(time.RFC3339)
+}
+
+// Await traces the message again and again until every place is final or ctx is done, and returns
+// the last trace's places.
+func (c *Courier) Await(ctx context.Context, id message.ID) ([]message.Receipt, error) {
+	changed := c.watch.add(id.Seq)
+	defer c.watch.remove(id.Seq, changed)
+	for {
+		t, err := c.Trace(ctx, id)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, nil
+			}
+			return nil, err
+		}
+		if !slices.ContainsFunc(t.Places, func(r message.Receipt) bool { return !r.State.Final() && !(r.State == message.Sent && r.Reason == "") }) {
+			return t.Places, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return t.Places, nil
+		case <-c.ctx.Done():
+			return t.Places, errStopping()
+		}
+	}
+}
+
+// Cancel withdraws a message from every subscription that was not sent it yet, and returns how many
+// those were. What is on its way is not called back, but it is not sent again either. Durable on
+// return.
+func (c *Courier) Cancel(ctx context.Context, id message.ID) (cancelled int, err error) {
+	o, err := c.ob.Outcome(id)
+	if err != nil {
+		return 0, err
+	}
+	live, err := c.places(ctx, id, o.Copies)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range live {
+		if p.State == message.Waiting {
+			cancelled++
+		}
+	}
+	if o.Waits {
+		cancelled++
+	}
+	if len(live) == 0 && !o.Waits {
+		return 0, nil
+	}
+	if err := c.ob.Cancel(ctx, o.Copies...); err != nil {
+		return 0, err
+	}
+	c.each(func(*shard) {})
+	return cancelled, nil
+}
+
+// DeadLetters lists dead letters with entries above after, oldest first.
+func (c *Courier) DeadLetters(after uint64, limit int) []message.DeadLetter {
+	list := c.ob.DeadLetters(after, limit)
+	out := make([]message.DeadLetter, 0, len(list))
+	for _, d := range list {
+		out = append(out, c.deadLetter(d))
+	}
+	return out
+}
+
+// DeadLetter returns one dead letter.
+func (c *Courier) DeadLetter(entry uint64) (message.DeadLetter, error) {
+	d, err := c.ob.DeadLetter(entry)
+	if err != nil {
+		return message.DeadLetter{}, err
+	}
+	return c.deadLetter(d), nil
+}
+
+func (c *Courier) deadLetter(d outbox.DeadLetter) message.DeadLetter {
+	d.Subscription = c.NameOf(d.Sub)
+	return d.DeadLetter
+}
+
+// Status fills in what the courier and its log know.
+func (c *Courier) Status() Status {
+	used, budget := c.ob.Size()
+	stored, _ := c.ob.Counters()
+	dead, _ := c.ob.DeadCount()
+	st := Status{
+		Epoch: c.ob.Epoch(), Head: c.ob.Head(), TailFrom: max(c.ob.CleanedTo()+1, c.ob.Tail()), LogBytes: used, LogLimit: budget, Storage: "ok",
+		Connected: c.count.connected.Load(), DeadLetters: dead,
+		Published: stored, Volatile: c.count.volatile.Load(), Sent: c.count.sent.Load(), Delivered: c.count.delivered.Load(),
+		Expired: c.count.expired.Load(), Dead: c.count.dead.Load(), Cancelled: c.count.cancelled.Load(), Lost: c.count.lost.Load(),
+		Dropped: c.count.dropped.Load(), Commits: c.ob.Stats().Commits,
+	}
+	if err := c.ob.Health(); err != nil {
+		st.Storage = err.Error()
+	}
+	c.each(func(s *shard) {
+		for _, sub := range s.subs {
+			if !sub.spec.internal() {
+				st.Subscriptions++
+				st.Owed += sub.state.Depth()
+			}
+		}
+	})
+	return st
+}

@@ -1,0 +1,460 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"edgepost/appliance/delivery"
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+const (
+	hintBytes  = 1 << 20 // batches a shard may have waiting before it must read the log instead
+	turnSize   = 64      // transmissions of one subscription before the next has its turn
+	tickEvery  = 10 * time.Second
+	unlinkWait = 60 * time.Second // a link that comes back within this costs no record
+)
+
+// shard runs the subscriptions of some principals. Its goroutine owns everything below the line.
+type shard struct {
+	c    *Courier
+	mail chan func()
+	wake chan struct{}
+
+	hint struct {
+		sync.Mutex
+		batches [][]outbox.Entry
+		bytes   int
+		missed  bool
+	}
+
+	treeMu sync.RWMutex // the goroutine writes; others count matches
+	tree   message.Tree[*subscription]
+
+	// ----
+	applied uint64
+	live    bool // replay is over: settlements in the log are our own
+	subs    map[uint64]*subscription
+	dirty   []*subscription
+	timers  timers
+	items   itemCache
+}
+
+func newShard(c *Courier) *shard {
+	return &shard{c: c, mail: make(chan func(), 256), wake: make(chan struct{}, 1), subs: make(map[uint64]*subscription)}
+}
+
+// offer hands over a batch; the committer calls it and never waits.
+func (s *shard) offer(batch []outbox.Entry) {
+	size := 0
+	for i := range batch {
+		if m := batch[i].Msg; m != nil {
+			size += len(m.Payload) + len(m.Topic) + 128
+		} else {
+			size += 64
+		}
+	}
+	s.hint.Lock()
+	if s.hint.missed || s.hint.bytes+size > hintBytes && s.hint.bytes > 0 {
+		s.hint.batches, s.hint.bytes, s.hint.missed = nil, 0, true
+	} else {
+		s.hint.batches = append(s.hint.batches, batch)
+		s.hint.bytes += size
+	}
+	s.hint.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the shard's goroutine.
+func (s *shard) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for {
+		if len(s.dirty) == 0 {
+			timer.Reset(s.timers.wait(time.Now()))
+			select {
+			case <-ctx.Done():
+				return
+			case fn := <-s.mail:
+				s.drain()
+				fn()
+			case <-s.wake:
+			case <-timer.C:
+			case <-tick.C:
+				s.tick()
+			}
+		} else {
+			select {
+			case <-ctx.Done():
+				return
+			case fn := <-s.mail:
+				s.drain()
+				fn()
+			default:
+			}
+		}
+		s.drain()
+		s.timeouts()
+		s.pump()
+	}
+}
+
+// do runs fn on the shard, after everything that was committed before the call, and waits for it.
+// Before Start it runs at once.
+func (s *shard) do(ctx context.Context, fn func()) error {
+	if !s.c.running.Load() {
+		fn()
+		return nil
+	}
+	done := make(chan struct{})
+	if err := s.post(ctx, func() { defer close(done); fn() }); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-s.c.ctx.Done():
+		return errStopping()
+	}
+}
+
+// post puts fn into the mailbox; it waits for room only.
+func (s *shard) post(ctx context.Context, fn func()) error {
+	select {
+	case s.mail <- fn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.c.ctx.Done():
+		return errStopping()
+	}
+}
+
+func errStopping() error {
+	return message.Problemf(message.CodeUnavailable, "the appliance is stopping")
+}
+
+// drain applies everything that was committed so far.
+func (s *shard) drain() {
+	for {
+		s.hint.Lock()
+		batches, missed := s.hint.batches, s.hint.missed
+		s.hint.batches, s.hint.bytes, s.hint.missed = nil, 0, false
+		s.hint.Unlock()
+		if missed {
+			if !s.catchUp() {
+				return
+			}
+			continue
+		}
+		if len(batches) == 0 {
+			return
+		}
+		for _, b := range batches {
+			for i := range b {
+				s.apply(&b[i])
+			}
+		}
+	}
+}
+
+// catchUp reads from the log what did not fit into the hints; false when the log could not be read,
+// which is tried again with the next hint or tick.
+func (s *shard) catchUp() bool {
+	err := s.c.ob.Each(s.applied+1, math.MaxUint64, func(e outbox.Entry) bool {
+		s.apply(&e)
+		return true
+	})
+	if err == nil {
+		return true
+	}
+	s.c.o.Log.Error("reading the log failed; will read again", "from", s.applied+1, "error", err)
+	s.hint.Lock()
+	s.hint.missed = true
+	s.hint.Unlock()
+	return false
+}
+
+// apply brings the shard forward by one record.
+func (s *shard) apply(e *outbox.Entry) {
+	if e.Seq <= s.applied || e.Cold {
+		return
+	}
+	switch e.Kind {
+	case outbox.KindMessage:
+		s.message(e)
+	case outbox.KindSettlement:
+		if !s.live {
+			for _, t := range e.Settled {
+				if sub := s.subs[t.Sub]; sub != nil && e.Seq > sub.applied {
+					sub.state.Drop(t.Seq)
+				}
+			}
+		}
+	case outbox.KindChange:
+		s.change(e)
+	case outbox.KindCancel:
+		s.cancel(e.Cancel)
+	case outbox.KindRelease: // the outbox's
+	}
+	s.applied = e.Seq
+}
+
+// message adds the message to what the matching subscriptions owe.
+func (s *shard) message(e *outbox.Entry) {
+	if e.Held {
+		return
+	}
+	if e.Target != 0 {
+		if sub := s.subs[e.Target]; sub != nil {
+			s.owe(sub, e)
+		}
+		return
+	}
+	s.tree.Match(e.Msg.Topic, func(sub *subscription) { s.owe(sub, e) })
+}
+
+func (s *shard) owe(sub *subscription, e *outbox.Entry) {
+	if sub.seen == e.Seq || e.Seq <= sub.applied {
+		return
+	}
+	sub.seen = e.Seq
+	switch sub.spec.Kind {
+	case History, Retained:
+		s.remember(sub, e.Seq, e.Msg)
+		return
+	case Final:
+		if e.Msg.Receipt == message.FinalReceipt {
+			sub.state.Owe(e.Seq, false)
+			s.c.finals.check(e.Seq)
+		}
+		return
+	case Inbox, Named, Live:
+	}
+	sub.state.Owe(e.Seq, e.Msg.Urgent())
+	if s.live && sub.state.Depth()%limitEvery == 0 {
+		s.limit(sub)
+	}
+	if sub.connected() {
+		s.items.put(e.Seq, e.Msg)
+		s.touch(sub)
+	}
+}
+
+// touch gives the subscription a turn.
+func (s *shard) touch(sub *subscription) {
+	if !sub.queued {
+		sub.queued = true
+		s.dirty = append(s.dirty, sub)
+	}
+}
+
+// pump gives every subscription that wants one a turn.
+func (s *shard) pump() {
+	turn := s.dirty
+	s.dirty = nil
+	now := time.Now()
+	for _, sub := range turn {
+		sub.queued = false
+		switch {
+		case sub.att != nil:
+			if s.push(sub, now) {
+				s.touch(sub)
+			}
+		case sub.pull:
+			s.serve(sub, now)
+		}
+		s.schedule(sub)
+	}
+}
+
+// push transmits what the window and the link have room for; true when it stopped for fairness only.
+func (s *shard) push(sub *subscription, now time.Time) (more bool) {
+	a := sub.att
+	for range turnSize {
+		if sub.stuck {
+			return false
+		}
+		d, ok := s.next(sub, now)
+		if !ok {
+			return false
+		}
+		if !a.link.Deliver(d) {
+			sub.stuck = true
+			return false
+		}
+		s.c.count.sent.Add(1)
+		var deadline time.Time
+		if a.o.AckTimeout > 0 {
+			deadline = now.Add(a.o.AckTimeout)
+		}
+		s.sent(sub, d, now, deadline)
+		if a.o.AutoSettle {
+			sub.state.Ack(d.Seq)
+			s.settle(sub, d.Seq, message.Sent, d.Attempt, "")
+		}
+	}
+	return true
+}
+
+func (s *shard) sent(sub *subscription, d Delivery, now, deadline time.Time) {
+	sub.state.Sent(d.Seq, now, deadline)
+	if d.Msg.ID.Seq != d.Seq {
+		if sub.alias == nil {
+			sub.alias = make(map[uint64]uint64)
+		}
+		sub.alias[d.Msg.ID.Seq] = d.Seq
+	}
+	if d.Msg.Receipt != message.NoReceipt {
+		if sub.asked == nil {
+			sub.asked = make(map[uint64]*Item)
+		}
+		sub.asked[d.Seq] = d.Item
+	}
+}
+
+// next finds what to transmit next, ending on the way what must not be transmitted any more.
+func (s *shard) next(sub *subscription, now time.Time) (Delivery, bool) {
+	for {
+		c, ok := sub.state.Next(now)
+		if !ok {
+			return Delivery{}, false
+		}
+		item, err := s.item(c.Seq)
+		if err != nil {
+			if outbox.Gone(err) || errors.Is(err, errNoMessage) {
+				s.drop(sub, c.Seq, message.Lost, "the record is damaged or gone")
+				continue
+			}
+			s.c.o.Log.Error("reading a message failed", "seq", c.Seq, "error", err)
+			return Delivery{}, false
+		}
+		age := s.c.ob.Age()
+		expires := sub.expiry(item.Msg)
+		switch {
+		case expires != 0 && expires <= age:
+			s.drop(sub, c.Seq, message.Expired, "its time to live ended before it could be sent")
+			continue
+		case sub.durable() && !sub.spec.internal() && item.Msg.ID.Seq == c.Seq && !sub.matches(item.Msg.Topic):
+			s.drop(sub, c.Seq, message.Cancelled, "no longer subscribed")
+			continue
+		case !s.c.rights.MayReceive(sub.spec.Owner, item.Msg.Topic):
+			s.drop(sub, c.Seq, message.Dead, "forbidden: the rules no longer allow it")
+			continue
+		}
+		d := Delivery{Item: item, Seq: c.Seq, Attempt: c.Attempt}
+		if expires != 0 {
+			d.ExpiresIn = time.Duration(expires - age)
+		}
+		return d, true
+	}
+}
+
+// expiry is when the message ends for this subscription, on the age clock; 0 never.
+func (sub *subscription) expiry(m *message.Message) int64 {
+	if sub.spec.TTL == 0 {
+		return m.Expires
+	}
+	limit := m.Age + int64(sub.spec.TTL)
+	if m.Expires == 0 {
+		return limit
+	}
+	return min(limit, m.Expires)
+}
+
+var errNoMessage = errors.New("the record is not a message")
+
+// item reads a message, from memory when it came by lately.
+func (s *shard) item(seq uint64) (*Item, error) {
+	if it := s.items.get(seq); it != nil {
+		return it, nil
+	}
+	e, err := s.c.ob.Read(seq)
+	if err != nil {
+		return nil, err
+	}
+	if e.Kind != outbox.KindMessage {
+		return nil, errNoMessage
+	}
+	return s.items.put(seq, e.Msg), nil
+}
+
+// drop ends what is owed from outside of the protocol.
+func (s *shard) drop(sub *subscription, seq uint64, state message.State, reason string) bool {
+	_, fails := sub.state.Attempts(seq)
+	if _, ok := sub.state.Drop(seq); !ok {
+		return false
+	}
+	s.settle(sub, seq, state, fails, reason)
+	return true
+}
+
+// settle records how a debt ended, counts it and tells who asked. The state has forgotten it.
+func (s *shard) settle(sub *subscription, seq uint64, state message.State, attempts int, reason string) {
+	s.c.count.ended(state)
+	item := sub.asked[seq]
+	delete(sub.asked, seq)
+	if len(sub.alias) > 0 {
+		for id, place := range sub.alias {
+			if place == seq {
+				delete(sub.alias, id)
+			}
+		}
+	}
+	sub.order.Take(seq)
+	t := outbox.Settlement{Sub: sub.id, Seq: seq, State: state, Attempts: attempts, Reason: reason}
+	if state == message.Dead {
+		if it, err := s.item(seq); err == nil {
+			t.Bytes = int64(len(it.Msg.Payload) + len(it.Msg.Topic))
+		}
+	}
+	if sub.durable() {
+		s.c.ob.Settle(t)
+	}
+	s.c.finals.ended(seq)
+	s.c.announce(sub, t, item)
+}
+
+// timeouts runs the timers that are due.
+func (s *shard) timeouts() {
+	now := time.Now()
+	for {
+		sub := s.timers.due(now)
+		if sub == nil {
+			return
+		}
+		sub.state.Timeouts(now, func(seq uint64, v delivery.Verdict) {
+			sub.order.Take(seq)
+			if v == delivery.Exhausted {
+				s.settle(sub, seq, message.Dead, s.c.policy(&sub.spec).MaxAttempts, "not acknowledged in time, too many attempts")
+			}
+		})
+		s.withdrawn(sub)
+		s.touch(sub)
+		s.schedule(sub)
+	}
+}
+
+// withdrawn settles what was cancelled while it was on its way and has come back.
+func (s *shard) withdrawn(sub *subscription) {
+	for _, seq := range sub.state.Withdrawn() {
+		s.settle(sub, seq, message.Cancelled, 0, "withdrawn by its publisher")
+	}
+}
+
+func (s *shard) schedule(sub *subscription) {
+	at, ok := sub.state.Wake()
+	if !ok || !sub.connected() {
+		at = time.Time{}
+	}
+	s.timers.set(sub, at)
+}

@@ -1,0 +1,298 @@
+package courier
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"edgepost/appliance/delivery"
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+// Ensure makes the durable subscription, or brings an existing one of that name to the spec; created
+// says which. When it returns without error the change is on stable storage and in effect: every
+// message stored from now on that matches is owed.
+func (c *Courier) Ensure(ctx context.Context, spec Spec) (created bool, err error) {
+	return c.ensure(ctx, spec, message.ID{})
+}
+
+func (c *Courier) ensure(ctx context.Context, spec Spec, after message.ID) (created bool, err error) {
+	defer c.lockName(spec.Name)()
+	ch := &outbox.Change{Op: outbox.OpPut}
+	s, id, err := c.find(spec.Name)
+	if err == nil {
+		same := false
+		if err := s.do(ctx, func() { same = s.subs[id] != nil && s.subs[id].spec.equal(&spec) }); err != nil || same {
+			return false, err
+		}
+		ch.Sub = id
+	}
+	if ch.Spec, err = json.Marshal(&spec); err != nil {
+		return false, fmt.Errorf("encode subscription %s: %w", spec.Name, err)
+	}
+	if ch.Sub == 0 {
+		defer c.ob.Hold()()
+		if ch.Debts, ch.From, _, err = c.debts(ctx, spec.Filters, after); err != nil {
+			return false, err
+		}
+	}
+	if _, err := c.ob.Change(ctx, ch); err != nil {
+		return false, err
+	}
+	return ch.Sub == 0, c.shardOf(spec.Owner).do(ctx, func() {})
+}
+
+func (s *Spec) equal(t *Spec) bool {
+	return s.Owner == t.Owner && s.Kind == t.Kind && s.TTL == t.TTL && s.MaxAttempts == t.MaxAttempts &&
+		s.Window == t.Window && s.Keep == t.Keep && slices.Equal(s.Filters, t.Filters)
+}
+
+// lockName serializes what is done to one name.
+func (c *Courier) lockName(name string) (unlock func()) {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name)) // never fails
+	mu := &c.puts[h.Sum32()%uint32(len(c.puts))]
+	mu.Lock()
+	return mu.Unlock
+}
+
+// Remove ends a durable subscription with all it owes: one record, durable on return. A Problem with
+// CodeNotFound when there is none.
+func (c *Courier) Remove(ctx context.Context, name string) error {
+	defer c.lockName(name)()
+	s, id, err := c.find(name)
+	if err != nil {
+		return err
+	}
+	if _, err := c.ob.Change(ctx, &outbox.Change{Op: outbox.OpDelete, Sub: id}); err != nil {
+		return err
+	}
+	return s.do(ctx, func() {})
+}
+
+// debts finds what a new subscription owes from before its own beginning: everything kept behind
+// after; without after, what is retained. from is where the shard goes on when the change takes
+// effect; gap says that messages behind after are no longer kept.
+func (c *Courier) debts(ctx context.Context, filters []message.Filter, after message.ID) (debts []byte, from uint64, gap bool, err error) {
+	if !after.IsZero() {
+		return c.debtsFrom(ctx, filters, after)
+	}
+	if set := c.retained(ctx, filters); set.Len() > 0 {
+		debts = set.AppendBinary(nil)
+	}
+	return debts, 0, false, nil
+}
+
+func (c *Courier) debtsFrom(ctx context.Context, filters []message.Filter, after message.ID) (debts []byte, from uint64, gap bool, err error) {
+	head, first := c.ob.Head(), after.Seq+1
+	if after.Epoch != c.ob.Epoch() {
+		first = 1
+	}
+	gap = c.gapBefore(after)
+	var set delivery.Set
+	for _, f := range filters {
+		if err := c.ob.Scan(f, first, head, func(m *message.Message) bool {
+			set.Add(m.Seq)
+			return ctx.Err() == nil
+		}); err != nil {
+			return nil, 0, false, err
+		}
+	}
+	if set.Len() > 0 {
+		debts = set.AppendBinary(nil)
+	}
+	return debts, max(head+1, first), gap, ctx.Err()
+}
+
+// gapBefore reports whether messages behind after may be gone: another log's id, or one from before
+// what is kept.
+func (c *Courier) gapBefore(after message.ID) bool {
+	return after.Epoch != c.ob.Epoch() || after.Seq < c.ob.CleanedTo()
+}
+
+// retained collects the retained messages that the filters select.
+func (c *Courier) retained(ctx context.Context, filters []message.Filter) delivery.Set {
+	var set delivery.Set
+	s, id, err := c.find("retained")
+	if err != nil {
+		return set
+	}
+	_ = s.do(ctx, func() { // on failure there is nothing retained to show
+		for t, seqs := range s.subs[id].topics {
+			for _, f := range filters {
+				if f.Match(t) {
+					for _, seq := range seqs {
+						set.Add(seq)
+					}
+				}
+			}
+		}
+	})
+	return set
+}
+
+// NamedAs is the public and unique name of a principal's durable subscription.
+func NamedAs(owner, name string) string { return owner + "/" + name }
+
+// DeviceInbox is the public and unique name of a device's inbox.
+func DeviceInbox(device string) string { return "device/" + device }
+
+// Subscribe gives the link a subscription of its own. Without a name it ends with the link; with one
+// it is durable, and the principal's next Subscribe with that name goes on where this one ended: then
+// After counts only the first time, and a changed filter takes the place of the old one. gap: messages
+// behind After are no longer kept.
+func (c *Courier) Subscribe(ctx context.Context, owner string, r Request, link Link, o AttachOptions) (a Attachment, gap bool, err error) {
+	if r.Name != "" {
+		spec := Spec{Name: NamedAs(owner, r.Name), Owner: owner, Kind: Named, Filters: []message.Filter{r.Filter}, TTL: c.o.TTL}
+		if _, _, err := c.find(spec.Name); err == nil {
+			r.After = message.ID{}
+		}
+		gap = !r.After.IsZero() && c.gapBefore(r.After)
+		if _, err := c.ensure(ctx, spec, r.After); err != nil {
+			return nil, false, err
+		}
+		a, err = c.Attach(ctx, spec.Name, link, o)
+		return a, gap, err
+	}
+	release := c.ob.Hold()
+	defer release()
+	debts, from, gap, err := c.debts(ctx, []message.Filter{r.Filter}, r.After)
+	if err != nil {
+		return nil, false, err
+	}
+	n := c.lives.Add(1)
+	spec := Spec{Name: fmt.Sprintf("%s/live-%d", owner, n), Owner: owner, Kind: Live, Filters: []message.Filter{r.Filter}}
+	s := c.shardOf(owner)
+	at := &attachment{s: s, link: link, o: o}
+	err = s.do(ctx, func() {
+		s.put(liveID|n, spec, &outbox.Change{Debts: debts, From: from}, s.applied+1)
+		at.sub = s.subs[liveID|n]
+		s.attach(at)
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return at, gap, nil
+}
+
+// PutNamed makes or changes a principal's durable subscription.
+func (c *Courier) PutNamed(ctx context.Context, owner, name string, n NamedSpec) (info Info, created bool, err error) {
+	spec := Spec{
+		Name: NamedAs(owner, name), Owner: owner, Kind: Named, Filters: n.Filters,
+		TTL: n.TTL, MaxAttempts: n.MaxAttempts, Window: n.Window,
+	}
+	if spec.TTL == 0 {
+		spec.TTL = c.o.TTL
+	}
+	if created, err = c.ensure(ctx, spec, n.After); err != nil {
+		return Info{}, false, err
+	}
+	info, err = c.Info(ctx, spec.Name)
+	return info, created, err
+}
+
+// Rewind has the subscription owe again everything kept behind after that it selects.
+func (c *Courier) Rewind(ctx context.Context, name string, after message.ID) (gap bool, err error) {
+	defer c.lockName(name)()
+	s, id, err := c.find(name)
+	if err != nil {
+		return false, err
+	}
+	var filters []message.Filter
+	if err := s.do(ctx, func() {
+		if sub := s.subs[id]; sub != nil {
+			filters = sub.spec.Filters
+		}
+	}); err != nil {
+		return false, err
+	}
+	defer c.ob.Hold()()
+	// What was settled until now must not be settled once more by a record behind the rewind.
+	if err := c.ob.SettleNow(); err != nil {
+		return false, err
+	}
+	if after.IsZero() {
+		after = message.ID{Epoch: c.ob.Epoch()}
+		after.Seq = max(c.ob.Tail(), 1) - 1
+	}
+	ch := &outbox.Change{Op: outbox.OpRewind, Sub: id}
+	if ch.Debts, ch.From, gap, err = c.debtsFrom(ctx, filters, after); err != nil {
+		return false, err
+	}
+	if _, err := c.ob.Change(ctx, ch); err != nil {
+		return false, err
+	}
+	return gap, s.do(ctx, func() {})
+}
+
+// Info describes a subscription.
+func (c *Courier) Info(ctx context.Context, name string) (Info, error) {
+	s, id, err := c.find(name)
+	if err != nil {
+		return Info{}, err
+	}
+	var info Info
+	ok := false
+	if err := s.do(ctx, func() {
+		if sub := s.subs[id]; sub != nil {
+			info, ok = s.info(sub), true
+		}
+	}); err != nil {
+		return Info{}, err
+	}
+	if !ok {
+		return Info{}, noSubscription(name)
+	}
+	return info, nil
+}
+
+func (s *shard) info(sub *subscription) Info {
+	p := s.c.policy(&sub.spec)
+	info := Info{
+		Name: sub.spec.Name, Filters: sub.spec.Filters, Depth: sub.state.Depth(), InFlight: sub.state.InFlight(),
+		Connected: sub.connected(), Since: sub.changed, TTL: sub.spec.TTL, MaxAttempts: p.MaxAttempts, Window: p.Window,
+		Durable: sub.durable(),
+	}
+	if seq, ok := sub.state.Oldest(); ok {
+		info.Oldest = message.ID{Epoch: s.c.ob.Epoch(), Seq: seq}
+		if it, err := s.item(seq); err == nil {
+			info.Oldest = it.Msg.ID
+			info.OldestAge = time.Duration(s.c.ob.Age() - it.Msg.Age)
+		}
+	}
+	return info
+}
+
+// List describes the subscriptions whose names start with the prefix, by name; those that serve the
+// courier itself are left out.
+func (c *Courier) List(prefix string) []Info {
+	var out []Info
+	c.each(func(s *shard) {
+		for _, sub := range s.subs {
+			if !sub.spec.internal() && strings.HasPrefix(sub.spec.Name, prefix) {
+				out = append(out, s.info(sub))
+			}
+		}
+	})
+	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Names lists the durable subscriptions of a kind: for the registry to compare with at start.
+func (c *Courier) Names(kind Kind) []string {
+	var out []string
+	c.each(func(s *shard) {
+		for _, sub := range s.subs {
+			if sub.spec.Kind == kind {
+				out = append(out, sub.spec.Name)
+			}
+		}
+	})
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,166 @@
+package courier
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"edgepost/appliance/delivery"
+	"edgepost/appliance/message"
+)
+
+// Kind is what a subscription is for.
+type Kind string
+
+// The kinds of subscriptions.
+const (
+	Inbox    Kind = "inbox"    // a registered device's; there whether it is connected or not
+	Named    Kind = "named"    // a principal's own durable one
+	Live     Kind = "live"     // ends with its link, never stored
+	History  Kind = "history"  // nobody connects: owes the last Keep per topic
+	Retained Kind = "retained" // nobody connects: owes the last retained message per topic
+	Final    Kind = "final"    // nobody connects: owes what a final receipt is still due for
+)
+
+// Spec describes a subscription. It is stored in the log as JSON.
+type Spec struct {
+	Name        string           `json:"name"`  // public and unique: "device/lamp1", "key/app/jobs"
+	Owner       string           `json:"owner"` // principal whose rules hold at delivery
+	Kind        Kind             `json:"kind"`
+	Filters     []message.Filter `json:"filters"`
+	TTL         time.Duration    `json:"ttl,omitempty"`          // 0: messages expire by their own TTL only
+	MaxAttempts int              `json:"max_attempts,omitempty"` // 0: the default
+	Window      int              `json:"window,omitempty"`       // 0: the default
+	Keep        int              `json:"keep,omitempty"`         // History: how many per topic
+}
+
+// internal reports whether no link ever attaches.
+func (s *Spec) internal() bool { return s.Kind == History || s.Kind == Retained || s.Kind == Final }
+
+// liveID marks the numbers of subscriptions that are never stored.
+const liveID = 1 << 63
+
+// subscription is one subscription and all that is known about it. Its shard's goroutine owns it.
+//
+// Invariants: at most one of att and pull is set. state is open exactly when one of them is.
+// linked is what the log says: that a transmission may be on its way. order holds what a pull
+// reader leased and has not acknowledged.
+type subscription struct {
+	id      uint64
+	spec    Spec
+	applied uint64 // during replay: everything up to here is in state already
+	state   *delivery.State
+	seen    uint64 // last sequence number matched: several filters may match one message
+
+	att    *attachment
+	pull   bool
+	waits  []*fetch
+	order  Window
+	linked bool
+	stuck  bool // the link had no room; until Ready
+	queued bool // is in shard.dirty
+
+	changed time.Time // when a link came or went; zero: not since the start, or the clock was not trusted
+	used    int64     // when it was last linked, on the age clock
+	over    bool      // holds more than its share of the log
+
+	lastVolatile *Item // several filters may match one volatile message
+
+	alias  map[uint64]uint64 // id's number → place, for second copies on their way
+	asked  map[uint64]*Item  // on their way, with a receipt asked for
+	topics map[message.Topic][]uint64
+
+	wakeAt time.Time // when the state wants a turn; zero: never
+	slot   int       // place in shard.timers, -1: not there
+}
+
+func (s *subscription) durable() bool { return s.id&liveID == 0 }
+
+// connected reports whether something takes deliveries now.
+func (s *subscription) connected() bool { return s.att != nil || s.pull }
+
+// matches reports whether one of the filters selects the topic.
+func (s *subscription) matches(t message.Topic) bool {
+	return slices.ContainsFunc(s.spec.Filters, func(f message.Filter) bool { return f.Match(t) })
+}
+
+// A state in a snapshot: format, number, applied, flags, used, the spec as JSON with its length, and
+// delivery's own encoding.
+const stateFormat = 1
+
+func (s *subscription) append(b []byte, applied uint64) ([]byte, error) {
+	spec, err := json.Marshal(&s.spec)
+	if err != nil {
+		return nil, fmt.Errorf("encode subscription %s: %w", s.spec.Name, err)
+	}
+	b = binary.AppendUvarint(b, stateFormat)
+	b = binary.AppendUvarint(b, s.id)
+	b = binary.AppendUvarint(b, applied)
+	linked := byte(0)
+	if s.linked {
+		linked = 1
+	}
+	b = append(b, linked)
+	b = binary.AppendVarint(b, s.used)
+	b = binary.AppendUvarint(b, uint64(len(spec)))
+	b = append(b, spec...)
+	return s.state.AppendBinary(b), nil
+}
+
+var errState = errors.New("decode subscription: it ends early")
+
+func (c *Courier) decodeSubscription(b []byte) (*subscription, error) {
+	var head [3]uint64
+	for i := range head {
+		v, n := binary.Uvarint(b)
+		if n <= 0 {
+			return nil, errState
+		}
+		head[i], b = v, b[n:]
+	}
+	if head[0] != stateFormat {
+		return nil, fmt.Errorf("decode subscription: format %d is not known; it was written by a newer version", head[0])
+	}
+	if len(b) == 0 {
+		return nil, errState
+	}
+	linked := b[0] != 0
+	used, n := binary.Varint(b[1:])
+	if n <= 0 {
+		return nil, errState
+	}
+	b = b[1+n:]
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
+		return nil, errState
+	}
+	var spec Spec
+	if err := json.Unmarshal(b[n:n+int(size)], &spec); err != nil {
+		return nil, fmt.Errorf("decode subscription: %w", err)
+	}
+	s := c.newSubscription(head[1], spec)
+	state, _, err := delivery.Decode(c.policy(&spec), b[n+int(size):])
+	if err != nil {
+		return nil, fmt.Errorf("decode subscription %s: %w", spec.Name, err)
+	}
+	s.state, s.applied, s.linked, s.used = state, head[2], linked, used
+	return s, nil
+}
+
+func (c *Courier) newSubscription(id uint64, spec Spec) *subscription {
+	return &subscription{id: id, spec: spec, state: delivery.New(c.policy(&spec)), slot: -1}
+}
+
+func (c *Courier) policy(s *Spec) delivery.Policy {
+	p := c.o.Policy
+	if s.MaxAttempts > 0 {
+		p.MaxAttempts = s.MaxAttempts
+	}
+	if s.Window > 0 {
+		p.Window = s.Window
+	}
+	return p
+}

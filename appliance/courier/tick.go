@@ -1,0 +1,111 @@
+package courier
+
+import (
+	"fmt"
+
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+// maxShare is the part of the log's budget that one subscription may hold: a quarter (DESIGN §6).
+const maxShare = 4
+
+// tick is the slow housekeeping of a shard.
+func (s *shard) tick() {
+	age := s.c.ob.Age()
+	ages := s.c.ob.Ages()
+	for _, sub := range s.subs {
+		if sub.linked && !sub.connected() && sub.durable() && age-sub.used > int64(unlinkWait) {
+			sub.linked = false
+			s.c.ob.ChangeLater(&outbox.Change{Op: outbox.OpUnlink, Sub: sub.id})
+		}
+		if sub.spec.internal() {
+			continue
+		}
+		if sub.spec.TTL > 0 {
+			s.outdated(sub, age, ages)
+		}
+		s.limit(sub)
+		if sub.spec.Kind == Named && !sub.connected() && age-sub.used > int64(s.c.o.Unused) {
+			s.c.o.Log.Info("subscription ended: nobody used it", "subscription", sub.spec.Name, "unused", s.c.o.Unused)
+			s.c.ob.ChangeLater(&outbox.Change{Op: outbox.OpDelete, Sub: sub.id})
+			sub.used = age // asked for once
+		}
+	}
+}
+
+// outdated ends the oldest debts that are older than the subscription keeps messages.
+func (s *shard) outdated(sub *subscription, age int64, ages func(uint64) (int64, bool)) {
+	for range turnSize * turnSize {
+		seq, ok := sub.state.Oldest()
+		if !ok {
+			return
+		}
+		if from, known := ages(seq); known && from+int64(sub.spec.TTL) > age {
+			return
+		}
+		item, err := s.item(seq)
+		switch {
+		case outbox.Gone(err):
+			s.drop(sub, seq, message.Lost, "the record is damaged or gone")
+		case err != nil || sub.expiry(item.Msg) > age:
+			return
+		default:
+			s.drop(sub, seq, message.Expired, "older than this subscription keeps messages")
+		}
+	}
+}
+
+// limit enforces the subscription's share of the log: past it direct publishes are refused, and what
+// broadcasts add pushes the oldest into the dead letters.
+func (s *shard) limit(sub *subscription) {
+	_, budget := s.c.ob.Size()
+	most := budget / maxShare / s.c.ob.AverageRecord()
+	if over := sub.state.Depth() > most; over != sub.over {
+		sub.over = over
+		s.c.setOver(sub.spec.Name, over)
+	}
+	excess := sub.state.Depth() - most - most/16
+	if excess <= 0 {
+		return
+	}
+	s.c.o.Log.Warn("subscription holds more than its share of the log; its oldest messages become dead letters",
+		"subscription", sub.spec.Name, "owed", sub.state.Depth(), "limit", most)
+	reason := fmt.Sprintf("overflow: more than %d messages waited", most)
+	for ; excess > 0; excess-- {
+		seq, ok := sub.state.Oldest()
+		if !ok {
+			return
+		}
+		s.drop(sub, seq, message.Dead, reason)
+	}
+}
+
+// limitEvery is how many messages a subscription takes between two looks at its share, beside the
+// tick.
+const limitEvery = 1024
+
+// Over reports whether the subscription holds its whole share of the log, so that a message
+// addressed to it alone is to be refused.
+func (c *Courier) Over(name string) bool {
+	if c.overs.Load() == 0 {
+		return false
+	}
+	c.dirMu.RLock()
+	defer c.dirMu.RUnlock()
+	return c.over[name]
+}
+
+func (c *Courier) setOver(name string, over bool) {
+	c.dirMu.Lock()
+	defer c.dirMu.Unlock()
+	if over == c.over[name] {
+		return
+	}
+	if over {
+		c.over[name] = true
+	} else {
+		delete(c.over, name)
+	}
+	c.overs.Store(int64(len(c.over)))
+}

@@ -1,0 +1,151 @@
+package outbox
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"edgepost/appliance/message"
+	"edgepost/wal"
+)
+
+// Scan calls fn with every kept message in [from, to] that the filter selects and that has gone
+// out, in sequence order, until fn returns false. Copies for one subscription (requeued) and
+// delayed messages that still wait are left out. Messages are decoded only when they match.
+func (b *Outbox) Scan(filter message.Filter, from, to uint64, fn func(*message.Message) bool) error {
+	var failed error
+	err := b.log.Scan(from, to, func(seq uint64, data []byte, stamp wal.Stamp, _ bool) bool {
+		topic, ok := topicOf(data)
+		if !ok || !filter.Match(topic) {
+			return true
+		}
+		e, err := decode(seq, data, stamp, b.o.Epoch)
+		if err != nil {
+			failed = err
+			return false
+		}
+		if e.Held || e.Target != 0 {
+			return true
+		}
+		return fn(e.Msg)
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return fmt.Errorf("scan log: %w", err)
+	}
+	return nil
+}
+
+// topicOf reads the topic of a message record and nothing else.
+func topicOf(data []byte) (message.Topic, bool) {
+	if len(data) == 0 || Kind(data[0]) != KindMessage {
+		return "", false
+	}
+	_, n := binary.Uvarint(data[1:])
+	if n <= 0 {
+		return "", false
+	}
+	r := reader{b: data[1+n:]}
+	t := r.string()
+	return message.Topic(t), r.err == nil
+}
+
+// Outcome is how the debts of one message ended, as far as the log still tells.
+type Outcome struct {
+	Message    *message.Message
+	Copies     []uint64     // places of the message: the first, and the second copies after a delay or requeue
+	Settled    []Settlement // in log order
+	Waits      bool         // it waits for its delay
+	Due        int64        // then: until when, on the age clock
+	Incomplete bool         // older outcomes may no longer be kept
+}
+
+// Outcome collects what the log says about the message. A Problem with CodeNotFound when the message
+// itself is no longer kept, or never existed. It reads the log from the message on.
+func (b *Outbox) Outcome(id message.ID) (Outcome, error) {
+	var o Outcome
+	if id.Epoch != b.o.Epoch {
+		return o, message.Problemf(message.CodeNotFound, "message %s belongs to another log; this one is %s", id, b.o.Epoch)
+	}
+	e, err := b.Read(id.Seq)
+	if err == nil && (e.Kind != KindMessage || e.Msg.ID != id) {
+		err = wal.ErrNotFound
+	}
+	if err == nil {
+		o.Message = e.Msg
+	}
+	copies := map[uint64]bool{id.Seq: true}
+	o.Copies = append(o.Copies, id.Seq)
+	scanErr := b.log.Scan(id.Seq+1, math.MaxUint64, func(seq uint64, data []byte, stamp wal.Stamp, _ bool) bool {
+		if len(data) == 0 || Kind(data[0]) != KindMessage && Kind(data[0]) != KindSettlement {
+			return true
+		}
+		if Kind(data[0]) == KindMessage && !hasOriginFlag(data) {
+			return true
+		}
+		e, err := decode(seq, data, stamp, b.o.Epoch)
+		if err != nil {
+			return true
+		}
+		if e.Kind == KindMessage && e.Msg.ID == id {
+			copies[seq] = true
+			o.Copies = append(o.Copies, seq)
+			o.Message = e.Msg
+		}
+		for i := range e.Settled {
+			e.Settled[i].Wall = stamp.Wall
+		}
+		o.Settled = appendOf(o.Settled, e.Settled, copies)
+		return true
+	})
+	if scanErr != nil {
+		return o, fmt.Errorf("trace message: %w", scanErr)
+	}
+	if o.Message == nil {
+		return o, message.Problemf(message.CodeNotFound, "message %s is not kept: it never existed, or it was settled and cleaned away", id)
+	}
+	b.finishOutcome(&o, id.Seq, copies)
+	return o, nil
+}
+
+func hasOriginFlag(data []byte) bool {
+	flags, n := binary.Uvarint(data[1:])
+	return n > 0 && flags&hasOrigin != 0
+}
+
+// finishOutcome adds what is not in the log yet.
+func (b *Outbox) finishOutcome(o *Outcome, seq uint64, copies map[uint64]bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o.Settled = appendOf(o.Settled, b.riding, copies)
+	o.Settled = appendOf(o.Settled, b.pending, copies)
+	for _, d := range b.tables.delayed {
+		if d.Seq == seq {
+			o.Waits, o.Due = true, d.Due
+		}
+	}
+	o.Incomplete = b.keep.cleanedTo.Load() > seq
+}
+
+func appendOf(out, list []Settlement, copies map[uint64]bool) []Settlement {
+	for _, s := range list {
+		if copies[s.Seq] {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// DelayedUntil returns when the delayed message at seq goes out; ok is false when it does not wait.
+func (b *Outbox) DelayedUntil(seq uint64) (due int64, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, d := range b.tables.delayed {
+		if d.Seq == seq {
+			return d.Due, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,265 @@
+package outbox
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"edgepost/wal"
+)
+
+// Sections of a snapshot: the first byte of each of its records, see the package doc.
+const (
+	secHead      = 1
+	secState     = 2
+	secIdem      = 3
+	secDead      = 4
+	secDelayed   = 5
+	secLifetimes = 6
+	secEnd       = 7
+)
+
+const snapshotFormat = 1
+
+type snapHead struct {
+	Format int    `json:"format"`
+	Epoch  string `json:"epoch"`
+}
+
+// snapEnd closes a snapshot: what it needs of the log to be completed.
+type snapEnd struct {
+	Applied uint64 `json:"applied"` // of the outbox's own sections
+	From    uint64 `json:"from"`    // replay starts behind this record: the smallest applied of all
+	NextDed uint64 `json:"next_dead"`
+	Cleaned uint64 `json:"cleaned"` // records below may be gone
+}
+
+// writeSnapshot saves the tables and every subscription into a new side generation. On return the
+// snapshot is durable, and so is every settlement that its states already show.
+func (b *Outbox) writeSnapshot() (end snapEnd, err error) {
+	side, err := b.log.NewSide(wal.Snapshot)
+	if err != nil {
+		return end, fmt.Errorf("begin snapshot: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			side.Abort()
+		}
+	}()
+	stamp := b.o.Clock.Now()
+	put := func(section byte, body []byte) error {
+		return side.Append(0, append([]byte{section}, body...), stamp)
+	}
+	head, err := json.Marshal(snapHead{Format: snapshotFormat, Epoch: string(b.o.Epoch)})
+	if err != nil {
+		return end, err
+	}
+	if err := put(secHead, head); err != nil {
+		return end, fmt.Errorf("write snapshot: %w", err)
+	}
+	from, err := b.feed.Lend(func(state []byte) error { return put(secState, state) })
+	if err != nil {
+		return end, fmt.Errorf("write snapshot: %w", err)
+	}
+	end, sections := b.ownSections(from)
+	for _, s := range sections {
+		if err := side.Append(0, s, stamp); err != nil {
+			return end, fmt.Errorf("write snapshot: %w", err)
+		}
+	}
+	if err := b.SettleNow(); err != nil {
+		return end, fmt.Errorf("flush settlements: %w", err)
+	}
+	if err := side.Commit(); err != nil {
+		return end, fmt.Errorf("commit snapshot: %w", err)
+	}
+	return end, nil
+}
+
+// ownSections copies the tables at one position.
+func (b *Outbox) ownSections(from uint64) (snapEnd, [][]byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := &b.tables
+	var out [][]byte
+	for _, turn := range t.idem.order {
+		e, ok := t.idem.by[turn.key]
+		if !ok || e.seq != turn.seq {
+			continue
+		}
+		s := append([]byte{secIdem}, turn.key[:]...)
+		s = append(s, e.body[:]...)
+		s = binary.AppendUvarint(s, e.seq)
+		out = append(out, binary.AppendVarint(s, e.age))
+	}
+	for i := range t.dead.Entries {
+		out = append(out, section(secDead, t.dead.Entries[i]))
+	}
+	for _, d := range t.delayed {
+		out = append(out, section(secDelayed, d))
+	}
+	for _, l := range t.lifetimes {
+		out = append(out, section(secLifetimes, l))
+	}
+	end := snapEnd{Applied: t.applied, From: min(from, t.applied), NextDed: t.dead.next, Cleaned: b.keep.cleanedTo.Load()}
+	return end, append(out, section(secEnd, end))
+}
+
+func section(kind byte, v any) []byte {
+	body, err := json.Marshal(v)
+	if err != nil { // plain structs of numbers and strings always marshal
+		body = nil
+	}
+	return append([]byte{kind}, body...)
+}
+
+// SettleNow makes every settlement that was handed over so far durable.
+func (b *Outbox) SettleNow() error {
+	b.mu.Lock()
+	list := b.pending
+	b.pending = nil
+	b.riding = append(b.riding, list...)
+	b.mu.Unlock()
+	for len(list) > 0 {
+		n := min(len(list), settleBatch)
+		rec := wal.Record{Data: appendSettlements(nil, list[:n:n]), Tag: &Entry{Kind: KindSettlement, Settled: list[:n:n]}}
+		if err := b.appendAndWait(rec); err != nil {
+			b.Settle(list...)
+			return err
+		}
+		list = list[n:]
+	}
+	return nil
+}
+
+func (b *Outbox) appendAndWait(rec wal.Record) error {
+	done := make(chan error, 1)
+	b.log.Append([]wal.Record{rec}, func(_ uint64, err error) { done <- err })
+	return <-done
+}
+
+// Replay rebuilds the tables and the feed's states: the newest readable snapshot, then every record
+// behind it. Called once, between Open and Start, by one goroutine. Damage is reported and skipped:
+// what a damaged record was is in [Outbox.Losses].
+func (b *Outbox) Replay(feed Feed) error {
+	b.feed = feed
+	var end snapEnd
+	ids := b.log.Snapshots()
+	for i, id := range ids {
+		e, err := b.loadSnapshot(id)
+		if err == nil {
+			end = e
+			b.keep.loaded(ids[i:], e)
+			break
+		}
+		b.o.Log.Error("snapshot unreadable, using the one before", "generation", id, "error", err)
+		if !errors.Is(err, errBeforeStates) {
+			return fmt.Errorf("load snapshot %d: %w", id, err)
+		}
+	}
+	b.keep.horizon()
+	return b.replayFrom(end.From + 1)
+}
+
+// errBeforeStates says that a snapshot failed its check before anything of it was used.
+var errBeforeStates = errors.New("snapshot is damaged")
+
+func (b *Outbox) loadSnapshot(id uint64) (snapEnd, error) {
+	var end snapEnd
+	// A first pass proves that the whole snapshot is there, so that a damaged one leaves no trace.
+	err := b.log.ReadSnapshot(id, func(data []byte) error {
+		if len(data) > 0 && data[0] == secEnd {
+			return json.Unmarshal(data[1:], &end)
+		}
+		return nil
+	})
+	if err != nil {
+		return end, fmt.Errorf("%w: %w", errBeforeStates, err)
+	}
+	t := &b.tables
+	err = b.log.ReadSnapshot(id, func(data []byte) error {
+		if len(data) == 0 {
+			return errShort
+		}
+		return b.loadSection(t, data[0], data[1:])
+	})
+	t.applied = end.Applied
+	t.dead.next = end.NextDed
+	return end, err
+}
+
+func (b *Outbox) loadSection(t *tables, kind byte, body []byte) error {
+	switch kind {
+	case secHead:
+		var h snapHead
+		if err := json.Unmarshal(body, &h); err != nil {
+			return err
+		}
+		if h.Format != snapshotFormat {
+			return fmt.Errorf("snapshot format %d is not known; it was written by a newer version", h.Format)
+		}
+	case secState:
+		return b.feed.Restore(body)
+	case secIdem:
+		r := reader{b: body}
+		k, v := [16]byte(r.take(16)), [16]byte(r.take(16))
+		seq := r.uvarint()
+		age, n := binary.Varint(r.b)
+		if r.err != nil || n <= 0 {
+			return errShort
+		}
+		t.idem.put(k, idemEntry{body: v, seq: seq, age: age})
+	case secDead:
+		var e deadEntry
+		if err := json.Unmarshal(body, &e); err != nil {
+			return err
+		}
+		t.dead.Entries = append(t.dead.Entries, e)
+		t.dead.bytes += e.Bytes
+	case secDelayed:
+		var d delayed
+		if err := json.Unmarshal(body, &d); err != nil {
+			return err
+		}
+		t.delay(d)
+	case secLifetimes:
+		var l lifetime
+		if err := json.Unmarshal(body, &l); err != nil {
+			return err
+		}
+		t.lifetimes = append(t.lifetimes, l)
+	case secEnd:
+	default:
+		return fmt.Errorf("snapshot section %d is not known; it was written by a newer version", kind)
+	}
+	return nil
+}
+
+// replayBatch is how many records the feed is handed at once during replay.
+const replayBatch = 512
+
+func (b *Outbox) replayFrom(first uint64) error {
+	batch := make([]Entry, 0, replayBatch)
+	err := b.eachStamped(first, math.MaxUint64, func(e Entry, stamp wal.Stamp) bool {
+		if !e.Cold {
+			b.tables.apply(&e, stamp)
+		}
+		if batch = append(batch, e); len(batch) == replayBatch {
+			b.feed.Committed(batch)
+			batch = make([]Entry, 0, replayBatch)
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	if len(batch) > 0 {
+		b.feed.Committed(batch)
+	}
+	return nil
+}
+
+// Losses lists the sequence numbers that the disk is known to have lost since the log was opened.
+func (b *Outbox) Losses() []wal.Range { return b.log.Losses() }
