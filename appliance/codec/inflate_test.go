@@ -24,7 +24,7 @@ func pack(t testing.TB, kind string, b []byte) []byte {
 	case "zlib":
 		w = stdzlib.NewWriter(&out)
 	default:
-		w, _ = stdflate.NewWriter(&out, 6)
+		w, _ = stdflate.NewWriter(&out, 1)
 	}
 	if _, err := w.Write(b); err != nil {
 		t.Fatal(err)
@@ -83,14 +83,19 @@ func TestInflate(t *testing.T) {
 // TestBomb is 16 MiB of zeros against a limit of 64 KiB.
 func TestBomb(t *testing.T) {
 	zeros := make([]byte, 16<<20)
-	for _, c := range codings {
-		got, err := inflate(c.encoding, pack(t, c.kind, zeros), 64<<10)
+	for _, c := range codings[1:] {
+		packed := pack(t, c.kind, zeros)
+		got, err := inflate(c.encoding, packed, 64<<10)
 		wantCode(t, err, message.CodeTooLarge)
 		if len(got) != 64<<10 {
 			t.Errorf("%s: %d bytes came through", c.kind, len(got))
 		}
-		if got, err = inflate(c.encoding, pack(t, c.kind, zeros), 16<<20); err != nil || len(got) != 16<<20 {
-			t.Errorf("%s: exactly the limit: %d bytes, %v", c.kind, len(got), err)
+		r, err := Inflate(c.encoding, bytes.NewReader(packed), 16<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, r); err != nil || n != 16<<20 {
+			t.Errorf("%s: exactly the limit: %d bytes, %v", c.kind, n, err)
 		}
 	}
 }
