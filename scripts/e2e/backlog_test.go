@@ -11,7 +11,7 @@ import (
 func TestBacklogWaitsThroughACrash(t *testing.T) {
 	const total = 10_000
 	g := startGateway(t, "")
-	lamp, app := g.addDevice("lamp1"), g.addFreeKey("app")
+	lamp, app := g.addDevice("lamp1"), g.addFreeKey()
 
 	began := time.Now()
 	pub := g.mustDial("", app)
@@ -40,7 +40,7 @@ func TestBacklogWaitsThroughACrash(t *testing.T) {
 			t.Fatalf("message %d came as %+v", i, m)
 		}
 		if i%10 == 9 {
-			dev.ack(t, 0, m.Seq)
+			dev.ack(t, m.Seq)
 		}
 	}
 	t.Logf("%d delivered in %v", total, time.Since(began).Round(time.Millisecond))

@@ -27,7 +27,7 @@ func startBad(t *testing.T) *bad {
 	t.Helper()
 	g := startGateway(t, "[limits]\nmax_message = \"64KiB\"\n")
 	tok := map[string]string{
-		"app":    g.addFreeKey("app"),
+		"app":    g.addFreeKey(),
 		"narrow": g.addKey("narrow", "-publish", "alarm/#", "-subscribe", "alarm/#"),
 		"lamp1":  g.addDevice("lamp1", "-group", "hall"),
 		"lamp2":  g.addDevice("lamp2", "-group", "hall"),
@@ -144,7 +144,7 @@ func TestBadJSONAndUTF8(t *testing.T) {
 			if got := m.payload(); got != body {
 				t.Errorf("sent %q, received %q", body, got)
 			}
-			link.ack(t, 0, m.Seq)
+			link.ack(t, m.Seq)
 		}
 	})
 }

@@ -43,7 +43,7 @@ func (g *gateway) wantNoStart(t *testing.T, code int, words ...string) {
 
 func TestTwoProcessesOnOneDirectory(t *testing.T) {
 	g := startGateway(t, "")
-	app := g.api(g.addFreeKey("app"))
+	app := g.api(g.addFreeKey())
 	second := newGateway(t)
 	second.dir = g.dir
 	second.wantNoStart(t, 1, g.dir)
@@ -114,7 +114,7 @@ func TestBusyPort(t *testing.T) {
 // TestBadConfiguration makes one mistake of each kind; every one is named with its line.
 func TestBadConfiguration(t *testing.T) {
 	for _, c := range []struct{ what, text, word string }{
-		{"unknown key", "[http]\nadress = \":8088\"\n", ":2"},
+		{"unknown key", "[http]\nport = \":8088\"\n", ":2"},
 		{"unknown section", "\n\n[htp]\naddr = \":8088\"\n", ":3"},
 		{"wrong type", "[delivery]\nwindow = \"many\"\n", ":2"},
 		{"out of range", "[delivery]\nwindow = 0\nmax_attempts = 100000\n", ":3"},

@@ -108,7 +108,7 @@ func TestBadAcksWS(t *testing.T) {
 	if p := b.app.trace(t, s.ID)["device/lamp1"]; p.State != "sent" {
 		t.Errorf("before its ack the trace says %+v", p)
 	}
-	lamp1.ack(t, 0, m.Seq)
+	lamp1.ack(t, m.Seq)
 	lamp1.wantError(t, 16, "not-delivered", ack(0, m.Seq)) // a second time
 	within(t, 5*time.Second, "the trace does not say delivered", func() bool {
 		return b.app.trace(t, s.ID)["device/lamp1"].State == "delivered"
@@ -261,7 +261,7 @@ func TestClientsThatStopReading(t *testing.T) {
 		if got := m.payload()[:4]; got != fmt.Sprintf("%04d", i) {
 			t.Fatalf("the reading device got %s, want %04d", got, i)
 		}
-		reader.ack(t, 0, m.Seq)
+		reader.ack(t, m.Seq)
 	}
 	t.Logf("the reading device had its %d messages in %v", total, time.Since(began).Round(time.Millisecond))
 	if grown := b.rss(t) - before; grown > 24<<20 {

@@ -28,7 +28,7 @@ func curl(t *testing.T, args ...string) string {
 // TestCurl publishes over HTTP/1.1 and over HTTP/2 without TLS.
 func TestCurl(t *testing.T) {
 	g := startGateway(t, "")
-	auth := "Authorization: Bearer " + g.addFreeKey("app")
+	auth := "Authorization: Bearer " + g.addFreeKey()
 	for flag, want := range map[string]string{"--http1.1": "1.1 201", "--http2-prior-knowledge": "2 201", "--http2": "2 201"} {
 		out := curl(t, flag, "-H", auth, "-d", "on", "-w", "\n%{http_version} %{http_code}", "http://"+g.addr+"/v1/publish/lamp/set")
 		if !strings.HasSuffix(out, "\n"+want) || !strings.Contains(out, `"id":"`) {
@@ -126,7 +126,7 @@ func nextEvent(t *testing.T, events <-chan event) event {
 
 func TestStreamAndResume(t *testing.T) {
 	g := startGateway(t, "")
-	tok := g.addFreeKey("app")
+	tok := g.addFreeKey()
 	app := g.api(tok)
 	before := app.publish(t, "alarm/door", "0")
 	events, end := g.stream(t, tok, "topic=alarm/%23&after="+before.ID)
@@ -163,7 +163,7 @@ func TestStreamAndResume(t *testing.T) {
 
 func TestLongPoll(t *testing.T) {
 	g := startGateway(t, "")
-	app := g.api(g.addFreeKey("app"))
+	app := g.api(g.addFreeKey())
 	first := app.publish(t, "a/b", "1")
 	type page struct {
 		Messages []delivery

@@ -271,10 +271,10 @@ func (g *gateway) addKey(name string, flags ...string) string {
 	return tok.Token
 }
 
-// addFreeKey adds a key that may do everything but administer.
-func (g *gateway) addFreeKey(name string) string {
+// addFreeKey adds the key app, which may do everything but administer.
+func (g *gateway) addFreeKey() string {
 	g.t.Helper()
-	return g.addKey(name, "-publish", "#", "-subscribe", "#")
+	return g.addKey("app", "-publish", "#", "-subscribe", "#")
 }
 
 // within polls until ok, and fails the test when it takes longer.

@@ -79,7 +79,7 @@ func (w *load) people(seed uint64) map[string]string {
 	g := w.g
 	tokens := map[string]string{
 		"d0": g.addDevice("d0", "-group", "hall"), "d1": g.addDevice("d1", "-group", "hall"),
-		"d2": g.addDevice("d2"), "app": g.addFreeKey("app"),
+		"d2": g.addDevice("d2"), "app": g.addFreeKey(),
 	}
 	app := tokens["app"]
 	w.receive("device/d0", "d0", tokens["d0"], "", habit{every: 1, upTo: true}, seed)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -145,10 +146,8 @@ func (l *ledger) checkContent(sub string, d *delivery, ids map[string]string, wh
 	if s, ok := l.acked[payload]; ok && s.ID != d.ID {
 		return []string{fmt.Sprintf("%s was acknowledged as %s", d.ID, s.ID)}
 	}
-	for _, allowed := range who(topic) {
-		if allowed == sub {
-			return nil
-		}
+	if slices.Contains(who(topic), sub) {
+		return nil
 	}
 	return []string{fmt.Sprintf("%s received %s, which is not for it", sub, topic)}
 }

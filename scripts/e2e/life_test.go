@@ -17,7 +17,7 @@ func TestJavaScriptClient(t *testing.T) {
 		cannot(t, "the npm package ws is not installed; scripts/setup does it")
 	}
 	g := startGateway(t, "")
-	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey("app"))
+	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey())
 	var ids []string
 	for i := range 5 {
 		ids = append(ids, app.publish(t, "device/lamp1/in/set", fmt.Sprintf(`{"n":%d,"s":"你好"}`, i), "Content-Type", "application/json").ID)
@@ -41,7 +41,7 @@ func TestJavaScriptClient(t *testing.T) {
 // TestTraceSaysWhere follows one message: it waits with a reason, is sent, is delivered.
 func TestTraceSaysWhere(t *testing.T) {
 	g := startGateway(t, "")
-	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey("app"))
+	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey())
 	s := app.publish(t, "device/lamp1/in/set", "on")
 	if s.Subscriptions != 1 {
 		t.Errorf("it matched %d subscriptions, want 1", s.Subscriptions)
@@ -58,7 +58,7 @@ func TestTraceSaysWhere(t *testing.T) {
 	if p := where(); p.State != "sent" || p.Attempt != 1 {
 		t.Errorf("before the ack, the trace says %+v", p)
 	}
-	link.ack(t, 0, m.Seq)
+	link.ack(t, m.Seq)
 	within(t, 5*time.Second, "not delivered", func() bool { return where().State == "delivered" })
 	if out := g.must(nil, "trace", s.ID); !strings.Contains(out, "delivered") || !strings.Contains(out, "device/lamp1") {
 		t.Errorf("edgepost trace printed\n%s", out)
@@ -67,7 +67,7 @@ func TestTraceSaysWhere(t *testing.T) {
 
 func TestDeadLetterAndRequeue(t *testing.T) {
 	g := startGateway(t, "")
-	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey("app"))
+	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey())
 	s := app.publish(t, "device/lamp1/in/set", "boom")
 	link := g.mustDial("lamp1", tok)
 	m := link.msg(t)
@@ -103,7 +103,7 @@ func TestDeadLetterAndRequeue(t *testing.T) {
 	if again.ID != s.ID || again.Seq == m.Seq || again.payload() != "boom" {
 		t.Errorf("requeued, it came as %+v; want the id %s and a new seq", again, s.ID)
 	}
-	link.ack(t, 0, again.Seq)
+	link.ack(t, again.Seq)
 	within(t, 5*time.Second, "not delivered", func() bool { return app.trace(t, s.ID)["device/lamp1"].State == "delivered" })
 	if r := g.run("dead", "requeue", entry); r.code != 4 {
 		t.Errorf("requeued twice: exit %d, %s", r.code, r.errout)
@@ -112,7 +112,7 @@ func TestDeadLetterAndRequeue(t *testing.T) {
 
 func TestTooManyAttempts(t *testing.T) {
 	g := startGateway(t, "[delivery]\nmax_attempts = 3\nbackoff_base = \"10ms\"\n")
-	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey("app"))
+	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey())
 	s := app.publish(t, "device/lamp1/in/set", "x")
 	link := g.mustDial("lamp1", tok)
 	for attempt := 1; attempt <= 3; attempt++ {
@@ -130,7 +130,7 @@ func TestTooManyAttempts(t *testing.T) {
 
 func TestExpiryPriorityCancel(t *testing.T) {
 	g := startGateway(t, "")
-	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey("app"))
+	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey())
 	const topic = "device/lamp1/in/set"
 	short := app.publish(t, topic, "short", "Message-TTL", "1")
 	normal := app.publish(t, topic, "normal")
@@ -153,7 +153,7 @@ func TestExpiryPriorityCancel(t *testing.T) {
 		if m.ID != want.ID {
 			t.Errorf("received %s, want %s", m.payload(), want.ID)
 		}
-		link.ack(t, 0, m.Seq)
+		link.ack(t, m.Seq)
 	}
 	if f, err := link.read(300 * time.Millisecond); err == nil {
 		t.Errorf("then came %s", show(f))
@@ -162,7 +162,7 @@ func TestExpiryPriorityCancel(t *testing.T) {
 
 func TestDelay(t *testing.T) {
 	g := startGateway(t, "")
-	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey("app"))
+	tok, app := g.addDevice("lamp1"), g.api(g.addFreeKey())
 	began := time.Now()
 	late := app.publish(t, "device/lamp1/in/set", "late", "Message-Delay", "2")
 	if p := app.trace(t, late.ID)["device/lamp1"]; p.State != "waiting" || !strings.Contains(p.Reason, "delay") {
@@ -175,7 +175,7 @@ func TestDelay(t *testing.T) {
 	if m := link.msg(t); m.ID != now.ID {
 		t.Errorf("first came %+v", m)
 	} else {
-		link.ack(t, 0, m.Seq)
+		link.ack(t, m.Seq)
 	}
 	m := link.msg(t)
 	if took := time.Since(began); m.ID != late.ID || took < 1900*time.Millisecond || took > 8*time.Second {
@@ -185,7 +185,7 @@ func TestDelay(t *testing.T) {
 
 func TestHistoryOfLastMessages(t *testing.T) {
 	g := startGateway(t, "[storage]\nretain_age = \"1s\"\n[[history]]\nname = \"alarms\"\nfilter = \"alarm/#\"\nlast = 2\n")
-	app := g.api(g.addFreeKey("app"))
+	app := g.api(g.addFreeKey())
 	for i := range 5 {
 		app.publish(t, "alarm/door", fmt.Sprint("door", i))
 		app.publish(t, "alarm/roof", fmt.Sprint("roof", i))
@@ -205,7 +205,7 @@ func TestHistoryOfLastMessages(t *testing.T) {
 
 func TestWaitReceiptVolatile(t *testing.T) {
 	g := startGateway(t, "")
-	tok, appTok := g.addDevice("lamp1"), g.addFreeKey("app")
+	tok, appTok := g.addDevice("lamp1"), g.addFreeKey()
 	app := g.api(appTok)
 	lamp, listener := g.mustDial("lamp1", tok), g.mustDial("", appTok)
 	if f := listener.ask(t, 2, map[string]any{"sub": map[string]any{"topic": "$edge/receipt/app/#"}}); f.OK == nil {

@@ -216,10 +216,10 @@ func (l *link) ask(t *testing.T, id int64, v map[string]any) frame {
 	}
 }
 
-// ack acknowledges everything up to seq.
-func (l *link) ack(t *testing.T, sub int, seq uint64) {
+// ack acknowledges everything up to seq in a device's inbox.
+func (l *link) ack(t *testing.T, seq uint64) {
 	t.Helper()
-	if err := l.send(map[string]any{"ack": map[string]any{"sub": sub, "upto": seq}}); err != nil {
+	if err := l.send(map[string]any{"ack": map[string]any{"sub": 0, "upto": seq}}); err != nil {
 		t.Fatal(err)
 	}
 }
