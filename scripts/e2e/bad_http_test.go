@@ -72,9 +72,17 @@ func TestBadPublishHTTP(t *testing.T) {
 		})
 	}
 	for _, h := range [][2]string{
-		{"Message-Priority", "10"}, {"Message-Priority", "high"}, {"Message-TTL", "-1"}, {"Message-TTL", "soon"},
-		{"Message-Delay", "1h1"}, {"Message-At", "tomorrow"}, {"Message-Durability", "very"}, {"Message-Property", "novalue"},
-		{"Message-Receipt", "please"}, {"Message-Retain", "maybe"}, {"Message-Tll", "5"},
+		{"Message-Priority", "10"},
+		{"Message-Priority", "high"},
+		{"Message-TTL", "-1"},
+		{"Message-TTL", "soon"},
+		{"Message-Delay", "1h1"},
+		{"Message-At", "tomorrow"},
+		{"Message-Durability", "very"},
+		{"Message-Property", "novalue"},
+		{"Message-Receipt", "please"},
+		{"Message-Retain", "maybe"},
+		{"Message-Tll", "5"},
 	} {
 		t.Run(h[0]+" "+h[1], func(t *testing.T) {
 			b.app.refused(t, 400, "bad-request", http.MethodPost, "/v1/publish/a", []byte("x"), h[0], h[1])
