@@ -1,0 +1,128 @@
+package delivery
+
+import "time"
+
+// retryRoom is how many numbers may wait for retries at least, see [Policy]; 24 bytes each.
+const retryRoom = 1024
+
+// live is the part of a State that most subscriptions of an offline appliance's table do not need:
+// it exists while a link is attached or something is tracked.
+//
+// Invariants: every track's number is owed, in the lane that it names; every owed number up to its
+// lane's cursor is flying, waiting or due; each phase's counter agrees; the due set holds exactly
+// the numbers of phase due; every flying track with a deadline has its timer in deadlines, every
+// waiting one has its timer in retries.
+type live struct {
+	open   bool
+	window int32 // what Open asked for; 0: the policy's
+
+	tracks  table
+	flying  int
+	waiting int // waiting and due
+
+	cursor    [2]uint64 // by lane, see the invariant
+	offer     uint64    // what Next last found by moving a cursor; 0: moved since
+	deadlines timers    // of flying tracks
+	retries   timers    // of waiting tracks
+	due       Set
+	withdrawn []uint64
+	start     time.Time // the scale's zero; keeps the monotonic clock's reading, if there is one
+}
+
+// scale returns t in nanoseconds since the first time that was ever seen. 0 is no time.
+func (l *live) scale(t time.Time) int64 {
+	if l.start.IsZero() {
+		l.start = t.Add(-1)
+	}
+	if d := int64(t.Sub(l.start)); d != 0 {
+		return d
+	}
+	return 1
+}
+
+func (l *live) time(at int64) time.Time { return l.start.Add(time.Duration(at)) }
+
+// setPhase moves a track and keeps the counters.
+func (l *live) setPhase(t *track, p phase, at int64) {
+	switch t.phase {
+	case flying:
+		l.flying--
+	case waiting:
+		l.waiting--
+	case due:
+		l.waiting--
+		l.due.Remove(t.seq)
+	}
+	t.phase, t.at = p, at
+	switch p {
+	case flying:
+		l.flying++
+		if at != 0 {
+			if len(l.deadlines) > 2*l.flying+16 {
+				l.deadlines.keep(l.freshDeadline)
+			}
+			l.deadlines.push(timer{at, t.seq})
+		}
+	case waiting:
+		l.waiting++
+		if len(l.retries) > 2*l.waiting+16 {
+			l.retries.keep(l.freshRetry)
+		}
+		l.retries.push(timer{at, t.seq})
+	case due:
+		l.waiting++
+		l.due.Add(t.seq)
+	}
+}
+
+func (l *live) freshDeadline(t timer) bool { return l.fresh(t, flying) }
+func (l *live) freshRetry(t timer) bool    { return l.fresh(t, waiting) }
+
+func (l *live) fresh(t timer, p phase) bool {
+	k := l.tracks.get(t.seq)
+	return k != nil && k.phase == p && k.at == t.at
+}
+
+// first returns the earliest timer of h that is not stale.
+func (l *live) first(h *timers, p phase) (timer, bool) {
+	for len(*h) > 0 {
+		if l.fresh((*h)[0], p) {
+			return (*h)[0], true
+		}
+		h.pop()
+	}
+	return timer{}, false
+}
+
+// ripen makes the retries due whose time has come.
+func (l *live) ripen(now time.Time) {
+	if len(l.retries) == 0 {
+		return
+	}
+	at := l.scale(now)
+	for {
+		t, ok := l.first(&l.retries, waiting)
+		if !ok || t.at > at {
+			return
+		}
+		l.retries.pop()
+		l.setPhase(l.tracks.get(t.seq), due, t.at)
+	}
+}
+
+// forget removes the track of a number that is no longer owed.
+func (l *live) forget(t *track) {
+	l.setPhase(t, resting, 0)
+	l.tracks.remove(t.seq)
+}
+
+// active reports whether the number is on its way or has its own time to be.
+func (l *live) active(seq uint64) bool {
+	t := l.tracks.get(seq)
+	return t != nil && t.phase != resting
+}
+
+// idle reports whether nothing is worth remembering.
+func (l *live) idle() bool {
+	return !l.open && len(l.tracks.all()) == 0 && len(l.withdrawn) == 0
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package delivery
+
+func seeds(n int) int { return n }
