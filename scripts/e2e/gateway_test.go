@@ -67,6 +67,7 @@ type gateway struct {
 	dir  string
 	addr string // of HTTP; stays the same over restarts
 	args []string
+	cwd  string // "" ours; else the directory that holds bin/edgepost, and the program is called so
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
@@ -143,7 +144,12 @@ func (g *gateway) start() {
 func (g *gateway) tryStart() error {
 	g.mu.Lock()
 	args := append([]string{"serve", "-data", g.dir, "-http", g.addr, "-mqtt", nowhere}, g.args...)
-	g.cmd, g.out, g.end = exec.Command(program, args...), &buffer{}, make(chan struct{})
+	name := program
+	if g.cwd != "" {
+		name = "bin/edgepost"
+	}
+	g.cmd, g.out, g.end = exec.Command(name, args...), &buffer{}, make(chan struct{})
+	g.cmd.Dir = g.cwd
 	g.cmd.Stdout, g.cmd.Stderr = g.out, g.out
 	err := g.cmd.Start()
 	cmd, end := g.cmd, g.end
