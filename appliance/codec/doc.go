@@ -25,18 +25,28 @@
 //
 // Attribute values are kept as their canonical strings (CloudEvents 1.0 §3.1), so a received
 // integer 5 is shown as "5": binary mode, which most events pass through, has no types either. Only
-// priority and ttl are written as integers. The number of transmissions belongs to a delivery, not to a message; whoever
-// delivers adds it.
+// priority and ttl are written as integers. A received priority or ttl that is a whole number sets
+// the message's own; any other travels on as an extension. A timestamp keeps its spelling, except
+// through Protobuf. An extension whose name starts with a digit cannot be written in XML and is
+// left out there. The extension "attempt" belongs to a delivery, not to a message: whoever delivers
+// adds it.
 //
 // # Payloads
 //
-// A payload is opaque. Whatever a format does to carry it, decoding gives the same bytes again,
-// big integers included; only white space around a JSON value is not kept. The sources of the
-// rules are CloudEvents 1.0.2 with its JSON and Protobuf formats, and the XML format 1.0.3-wip.
+// A payload is opaque. Whatever a format does to carry it, decoding gives the same bytes again, big
+// integers included; only white space around a JSON value is not kept. XML payloads are written as
+// xs:string, and read from xs:any too: as the child's own bytes, to which the namespaces that it
+// borrows from the envelope are added. Without a content type, formats in which text would mean
+// something else (JSON) carry binary data.
+//
+// The rules come from CloudEvents 1.0.2 with its JSON and Protobuf formats and its HTTP binding,
+// and from the XML format 1.0.3-wip.
 //
 // # Safety
 //
-// Everything here takes bytes from strangers. Sizes, counts and depths are bounded by the constants below,
-// XML knows neither DTD nor entities of its own, duplicate members are refused, and whatever is
-// wrong is a [message.Problem].
+// Everything here takes bytes from strangers. Sizes, counts and depths are bounded ([MaxEventBytes],
+// [MaxBatch], [MaxDepth], the limit of [Inflate]), XML knows neither DTD nor entities of its own,
+// duplicate members are refused, and whatever is wrong is a [message.Problem].
+//
+// Decoded payloads may share memory with the body they came from; nobody may change either.
 package codec
