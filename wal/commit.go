@@ -139,7 +139,9 @@ func (c *committer) run() {
 			continue
 		}
 		c.recover() // a last try for the riders
-		c.commit(nil)
+		for c.commit(nil); len(c.riders) > 0 && c.broken == nil; {
+			c.commit(nil)
+		}
 		return
 	}
 }
@@ -334,10 +336,10 @@ func (c *committer) append(frame []byte, n int64) error {
 		ahead := min(max(16*c.recent, 64<<10), 256<<10)
 		to := min(end+ahead, max(c.l.opt.Generation, end))
 		if to > end {
-			if err := g.seg.Zero(end, to-end); err != nil {
-				return err
+			// An error is no reason to fail: zeros are only for speed, and there may be space for the frame itself.
+			if err := g.seg.Zero(end, to-end); err == nil {
+				c.count(func(s *Stats) { s.Bytes += to - end })
 			}
-			c.count(func(s *Stats) { s.Bytes += to - end })
 			g.zeroed = to
 		}
 	}

@@ -185,7 +185,7 @@ type lockFile struct{ f *os.File }
 
 const (
 	lockName   = "lock"
-	lockMark   = "edgepost wal, format 1\n"
+	lockMark   = "edgepost wal, format 1, format 1\n" // twice, so that a flipped bit is no newer format
 	reserve    = "reserve"
 	lostFolder = "lost"
 )

@@ -103,7 +103,7 @@ func (h *header) sane() bool {
 		return false
 	case h.stored > maxPayload || h.raw != h.stored:
 		return false
-	case h.typ == typeData && h.count == 0:
+	case h.typ == typeData && (h.count == 0 || h.first == 0 && h.kind != Snapshot):
 		return false
 	case h.typ == typeData && h.kind == Main && h.last != h.first+uint64(h.count)-1:
 		return false

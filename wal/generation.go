@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // frameRef is the index entry of one frame: 16 bytes.
@@ -106,6 +108,7 @@ type damage struct {
 type loaded struct {
 	*generation
 	headOK  bool
+	strange bool   // its head belongs to another generation: somebody copied or renamed the directory
 	base    uint64 // next number when the generation began; 0 if the head is unreadable
 	head    headMeta
 	drops   []uint64
@@ -114,25 +117,46 @@ type loaded struct {
 	highest uint64 // no record of this generation has a number above it
 }
 
+// unreadable turns an error of the medium into damage. Other errors (not allowed, too many open files) are returned:
+// they say nothing about what is on the disk.
+func (g *loaded) unreadable(err error) error {
+	if !badMedium(err) {
+		return fmt.Errorf("read %s: %w", g.name, err)
+	}
+	g.damage = append(g.damage, damage{end: g.bytes, why: err.Error()})
+	return nil
+}
+
+// badMedium reports whether err means that the disk cannot give back what was written.
+func badMedium(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG)
+}
+
 // firstLook reads what can be had cheaply: the files and the head.
 func firstLook(root, name string, id uint64) (*loaded, error) {
 	dir := filepath.Join(root, name)
+	g := &loaded{generation: &generation{id: id, kind: Main, name: name}}
 	parts, size, err := listParts(dir)
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", name, err)
+		return g, g.unreadable(err)
 	}
-	g := &loaded{generation: &generation{id: id, kind: Main, name: name, parts: parts, bytes: size}}
+	g.parts, g.bytes = parts, size
 	if size == 0 {
 		return g, nil
 	}
 	r, err := openReader(dir, parts)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
+		return g, g.unreadable(err)
 	}
 	defer r.Close()
 	h, m, ok := readHead(r)
-	if !ok || m.id != id {
+	if !ok {
 		g.salt, g.kind = findSalt(r, size)
+		return g, nil
+	}
+	if m.id != id {
+		g.strange = true
+		g.salt, g.highest = h.salt, max(h.first, 1)-1
 		return g, nil
 	}
 	g.headOK, g.head, g.base = true, m, h.first
@@ -151,7 +175,8 @@ func (g *loaded) secondLook(root string, att *attest, newest, deep bool) error {
 	}
 	r, err := openReader(filepath.Join(root, g.name), g.parts)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", g.name, err)
+		g.attested(att, 0)
+		return g.unreadable(err)
 	}
 	defer r.Close()
 	if att != nil {

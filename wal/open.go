@@ -77,8 +77,10 @@ func acquireOwn(dir string) (lockFile, error) {
 	return lock, nil
 }
 
+// readMark returns the mark of a log, "" if there is none that can be read.
 func readMark(dir string) (string, error) {
-	f, err := os.Open(filepath.Join(dir, lockName))
+	path := filepath.Join(dir, lockName)
+	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
@@ -87,12 +89,15 @@ func readMark(dir string) (string, error) {
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, 64))
-	if err != nil || len(strings.Trim(string(b), "\x00")) == 0 {
+	if err != nil {
 		return "", nil
 	}
-	if mark := string(b); mark != lockMark {
-		return "", fmt.Errorf("%w: %s is not the mark of a log this version can read; a newer version may have written it",
-			ErrForeign, filepath.Join(dir, lockName))
+	var format, again int
+	if n, _ := fmt.Sscanf(string(b), "edgepost wal, format %d, format %d\n", &format, &again); n != 2 || format != again {
+		return "", nil
+	}
+	if format != 1 {
+		return "", fmt.Errorf("%w: %s says format %d; this version reads format 1 only, a newer one wrote it", ErrForeign, path, format)
 	}
 	return lockMark, nil
 }
@@ -118,8 +123,9 @@ func checkForeign(dir string) error {
 
 // survey is what a directory holds.
 type survey struct {
-	gens  []*loaded // by id
-	sides []string  // unfinished sides
+	gens    []*loaded // by id
+	strange []*loaded // copied or renamed directories, left alone
+	sides   []string  // unfinished sides
 }
 
 // lookAround loads every generation in dir. deep reads and checks every byte.
@@ -138,10 +144,15 @@ func lookAround(dir string, deep bool) (*survey, error) {
 			continue
 		}
 		g, err := firstLook(dir, e.Name(), id)
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrNotExist): // dropped while Verify looks
+		case err != nil:
 			return nil, err
+		case g.strange:
+			s.strange = append(s.strange, g)
+		default:
+			s.gens = append(s.gens, g)
 		}
-		s.gens = append(s.gens, g)
 	}
 	slices.SortFunc(s.gens, func(a, b *loaded) int { return cmp.Compare(a.id, b.id) })
 	attests := map[uint64]attest{}
@@ -150,8 +161,8 @@ func lookAround(dir string, deep bool) (*survey, error) {
 		for _, a := range g.head.attests {
 			attests[a.id] = a
 		}
-		if g.kind == Main {
-			newest = i
+		if g.kind == Main && g.salt != 0 {
+			newest = i // what comes after it was not even begun
 		}
 	}
 	for i, g := range s.gens {
@@ -159,7 +170,7 @@ func lookAround(dir string, deep bool) (*survey, error) {
 		if a, ok := attests[g.id]; ok {
 			att = &a
 		}
-		if err := g.secondLook(dir, att, i == newest, deep); err != nil {
+		if err := g.secondLook(dir, att, i >= newest, deep); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
 	}
@@ -176,6 +187,10 @@ func (l *Log) load() error {
 		if err := removeGeneration(l.disk, filepath.Join(l.dir, name)); err != nil {
 			l.opt.Log.Warn("remove unfinished side", "dir", name, "err", err)
 		}
+	}
+	for _, g := range s.strange {
+		l.opt.Log.Warn("ignored a folder that is a copy of another generation", "dir", g.name)
+		l.nextID = max(l.nextID, g.id)
 	}
 	l.finishReplace(s)
 	var highest, skips uint64

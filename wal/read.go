@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // cache keeps decoded frames, at most limit bytes of them, the least recently used ones go first.
@@ -143,7 +141,7 @@ func (f *frames) load(p *place) (*block, error) {
 	}
 	b := make([]byte, h.stored)
 	if n, err := readFull(f.r, b, int64(p.ref.off)+int64(prefixLen(&h))+headerSize); err != nil {
-		if errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) {
+		if badMedium(err) {
 			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		return nil, err

@@ -188,8 +188,12 @@ func (s *scanner) next(deep bool, buf []byte) (found, bool) {
 func (s *scanner) resync(from int64) (header, int64, bool) {
 	const window, overlap = 64 << 10, maxPrefix + headerSize
 	buf := make([]byte, window)
-	for base := from; base < s.size; base += window - overlap {
-		n, _ := readFull(s.r, buf[:min(window, s.size-base)], base)
+	step := int64(window - overlap)
+	for base := from; base < s.size; base += step {
+		n, err := readFull(s.r, buf[:min(window, s.size-base)], base)
+		if step = window - overlap; err != nil { // go on behind the block that cannot be read
+			step = max(int64(n)-overlap, 0) + 4096
+		}
 		b := buf[:n]
 		for i := 0; ; i++ {
 			j := bytes.Index(b[i:], magic[:])
