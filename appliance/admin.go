@@ -1,0 +1,324 @@
+package appliance
+
+import (
+	"context"
+	"io"
+	"strings"
+	"time"
+
+	"edgepost/appliance/courier"
+	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/message"
+	"edgepost/appliance/registry"
+)
+
+func admin(g *auth.Grant) error {
+	if g.Admin {
+		return nil
+	}
+	return message.Problemf(message.CodeForbidden, "%s may not administer; use an -admin key or the control socket", g.Principal())
+}
+
+// taken refuses the names that say in messages and receipts that nobody registered sent them.
+func taken(name string) error {
+	if name == ownerName || name == "anonymous" {
+		return message.Problemf(message.CodeBadName, "the name %q is the appliance's own; choose another", name)
+	}
+	return nil
+}
+
+// Devices lists the registered devices.
+func (k *core) Devices(_ context.Context, g *auth.Grant) ([]registry.Device, error) {
+	if err := admin(g); err != nil {
+		return nil, err
+	}
+	return k.reg.Devices(), nil
+}
+
+// Device describes a registered device and its inbox; the device may see itself.
+func (k *core) Device(ctx context.Context, g *auth.Grant, id string) (registry.Device, courier.Info, error) {
+	if err := admin(g); err != nil && !g.OwnsInbox(id) {
+		return registry.Device{}, courier.Info{}, err
+	}
+	d, ok := k.reg.Device(id)
+	if !ok {
+		return d, courier.Info{}, message.Problemf(message.CodeUnknownDevice, "there is no device %.64q", id)
+	}
+	info, err := k.c.Info(ctx, courier.DeviceInbox(id))
+	return d, info, err
+}
+
+// AddDevice registers a device and makes its inbox.
+func (k *core) AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) (string, error) {
+	if err := admin(g); err != nil {
+		return "", err
+	}
+	if err := taken(d.ID); err != nil {
+		return "", err
+	}
+	token, err := k.reg.AddDevice(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	return token, k.follow(ctx, d.ID)
+}
+
+// UpdateDevice changes label, groups and rules.
+func (k *core) UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Device) error {
+	if err := admin(g); err != nil {
+		return err
+	}
+	if err := k.reg.UpdateDevice(ctx, d); err != nil {
+		return err
+	}
+	return k.follow(ctx, d.ID)
+}
+
+// RemoveDevice ends the device, its subscriptions and its connections.
+func (k *core) RemoveDevice(ctx context.Context, g *auth.Grant, id string) error {
+	if err := admin(g); err != nil {
+		return err
+	}
+	if err := k.reg.RemoveDevice(ctx, id); err != nil {
+		return err
+	}
+	err := k.c.Remove(ctx, courier.DeviceInbox(id))
+	k.end(ctx, "device/"+id)
+	return err
+}
+
+// end ends what a removed principal leaves behind.
+func (k *core) end(ctx context.Context, principal string) {
+	k.kick(principal)
+	for _, info := range k.c.List(principal + "/") {
+		if info.Durable {
+			_ = k.c.Remove(ctx, info.Name) // a crash leaves it to the next start, which compares with the register
+		}
+	}
+}
+
+// RotateDevice gives the device a new token; connections with the old one end.
+func (k *core) RotateDevice(ctx context.Context, g *auth.Grant, id string) (string, error) {
+	if err := admin(g); err != nil {
+		return "", err
+	}
+	token, err := k.reg.RotateDevice(ctx, id)
+	if err == nil {
+		k.kick("device/" + id)
+	}
+	return token, err
+}
+
+// follow brings a device's inbox to what the register says.
+func (k *core) follow(ctx context.Context, id string) error {
+	d, ok := k.reg.Device(id)
+	if !ok {
+		return nil
+	}
+	_, err := k.c.Ensure(ctx, k.inbox(d))
+	return err
+}
+
+// inbox is a device's inbox: what is addressed to it and to its groups.
+func (k *core) inbox(d registry.Device) courier.Spec {
+	spec := k.policy
+	spec.Name, spec.Owner, spec.Kind = courier.DeviceInbox(d.ID), "device/"+d.ID, courier.Inbox
+	spec.Filters = []message.Filter{message.InboxOf(d.ID)}
+	for _, g := range d.Groups {
+		spec.Filters = append(spec.Filters, message.GroupInbox(g))
+	}
+	return spec
+}
+
+// reconcile compares the subscriptions with the register at a start. The register wins: missing
+// inboxes are made, orphans end.
+func (k *core) reconcile(ctx context.Context, history []courier.Spec) error {
+	want := make(map[string]bool)
+	for _, d := range k.reg.Devices() {
+		spec := k.inbox(d)
+		want[spec.Name] = true
+		if _, err := k.c.Ensure(ctx, spec); err != nil {
+			return err
+		}
+	}
+	for _, spec := range history {
+		want[spec.Name] = true
+		if _, err := k.c.Ensure(ctx, spec); err != nil {
+			return err
+		}
+	}
+	for _, kind := range []courier.Kind{courier.Inbox, courier.History} {
+		for _, name := range k.c.Names(kind) {
+			if !want[name] {
+				if err := k.c.Remove(ctx, name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, name := range k.c.Names(courier.Named) {
+		owner := name[:strings.LastIndexByte(name, '/')]
+		if _, ok := k.Current(owner); !ok && owner != "anonymous" {
+			if err := k.c.Remove(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Groups lists the groups.
+func (k *core) Groups(_ context.Context, g *auth.Grant) ([]registry.Group, error) {
+	if err := admin(g); err != nil {
+		return nil, err
+	}
+	return k.reg.Groups(), nil
+}
+
+// Group describes a group.
+func (k *core) Group(_ context.Context, g *auth.Grant, name string) (registry.Group, error) {
+	if err := admin(g); err != nil {
+		return registry.Group{}, err
+	}
+	gr, ok := k.reg.Group(name)
+	if !ok {
+		return gr, message.Problemf(message.CodeUnknownGroup, "there is no group %.64q", name)
+	}
+	return gr, nil
+}
+
+// AddGroup makes an empty group.
+func (k *core) AddGroup(ctx context.Context, g *auth.Grant, name, label string) error {
+	if err := admin(g); err != nil {
+		return err
+	}
+	return k.reg.AddGroup(ctx, name, label)
+}
+
+// RemoveGroup ends a group; its devices stay.
+func (k *core) RemoveGroup(ctx context.Context, g *auth.Grant, name string) error {
+	if err := admin(g); err != nil {
+		return err
+	}
+	group, _ := k.reg.Group(name)
+	if err := k.reg.RemoveGroup(ctx, name); err != nil {
+		return err
+	}
+	for _, id := range group.Members {
+		if err := k.follow(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Join adds a device to a group: messages to the group from now on reach it.
+func (k *core) Join(ctx context.Context, g *auth.Grant, group, device string) error {
+	if err := admin(g); err != nil {
+		return err
+	}
+	if err := k.reg.Join(ctx, group, device); err != nil {
+		return err
+	}
+	return k.follow(ctx, device)
+}
+
+// Leave takes a device out of a group.
+func (k *core) Leave(ctx context.Context, g *auth.Grant, group, device string) error {
+	if err := admin(g); err != nil {
+		return err
+	}
+	if err := k.reg.Leave(ctx, group, device); err != nil {
+		return err
+	}
+	return k.follow(ctx, device)
+}
+
+// Keys lists the keys of programs and people.
+func (k *core) Keys(_ context.Context, g *auth.Grant) ([]registry.Key, error) {
+	if err := admin(g); err != nil {
+		return nil, err
+	}
+	return k.reg.Keys(), nil
+}
+
+// Key describes a key.
+func (k *core) Key(_ context.Context, g *auth.Grant, name string) (registry.Key, error) {
+	if err := admin(g); err != nil {
+		return registry.Key{}, err
+	}
+	key, ok := k.reg.Key(name)
+	if !ok {
+		return key, message.Problemf(message.CodeNotFound, "there is no key %.64q", name)
+	}
+	return key, nil
+}
+
+// AddKey makes a key.
+func (k *core) AddKey(ctx context.Context, g *auth.Grant, key registry.Key) (string, error) {
+	if err := admin(g); err != nil {
+		return "", err
+	}
+	if err := taken(key.Name); err != nil {
+		return "", err
+	}
+	return k.reg.AddKey(ctx, key)
+}
+
+// RemoveKey ends a key, its subscriptions and its connections.
+func (k *core) RemoveKey(ctx context.Context, g *auth.Grant, name string) error {
+	if err := admin(g); err != nil {
+		return err
+	}
+	if err := k.reg.RemoveKey(ctx, name); err != nil {
+		return err
+	}
+	k.end(ctx, "key/"+name)
+	return nil
+}
+
+// NewTicket gives a one-use ticket for a WebSocket or stream address.
+func (k *core) NewTicket(g *auth.Grant) (string, time.Duration) { return k.Tickets().Issue(g) }
+
+// DeadLetters lists what subscriptions gave up.
+func (k *core) DeadLetters(_ context.Context, g *auth.Grant, after uint64, limit int) ([]message.DeadLetter, error) {
+	if err := admin(g); err != nil {
+		return nil, err
+	}
+	return k.c.DeadLetters(after, limit), nil
+}
+
+// DeadLetter shows one.
+func (k *core) DeadLetter(_ context.Context, g *auth.Grant, entry uint64) (message.DeadLetter, error) {
+	if err := admin(g); err != nil {
+		return message.DeadLetter{}, err
+	}
+	return k.c.DeadLetter(entry)
+}
+
+// Requeue has one delivered after all, to the same subscription.
+func (k *core) Requeue(ctx context.Context, g *auth.Grant, entry uint64) (message.StoredAs, error) {
+	if err := admin(g); err != nil {
+		return message.StoredAs{}, err
+	}
+	return k.ob.Requeue(ctx, entry)
+}
+
+// Status shows the appliance at one glance.
+func (k *core) Status(_ context.Context, _ *auth.Grant) (courier.Status, error) {
+	st := k.c.Status()
+	k.status(&st)
+	return st, nil
+}
+
+// WriteMetrics writes the counters in Prometheus' text format.
+func (k *core) WriteMetrics(w io.Writer) {
+	st, _ := k.Status(context.Background(), nil)
+	writeMetrics(w, &st)
+	if k.extra != nil {
+		k.extra(w)
+	}
+}
+
+// Health is nil while messages are taken.
+func (k *core) Health() error { return k.ob.Health() }

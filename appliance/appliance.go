@@ -1,0 +1,267 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"edgepost/appliance/courier"
+	"edgepost/appliance/delivery"
+	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+	"edgepost/appliance/registry"
+	"edgepost/appliance/system"
+	"edgepost/appliance/tune"
+	"edgepost/wal"
+)
+
+// Options are what an [Appliance] is given beside its configuration.
+type Options struct {
+	Version string
+	Built   time.Time    // no clock may show an earlier time; zero: unknown
+	Log     *slog.Logger // nil: discard
+	Console io.Writer    // for what a person at the console must see; nil: nobody
+}
+
+// Appliance is one running edgepost: New, Start, Stop. It can be embedded in another program.
+type Appliance struct {
+	cfg     Config
+	o       Options
+	limits  tune.Limits
+	started time.Time
+
+	clock *system.Clock
+	core  core
+	addr  string // of HTTP, once it listens
+
+	steps []step // what Stop undoes, newest first
+}
+
+// step is one thing that was started.
+type step struct {
+	name string
+	stop func(ctx context.Context) error
+}
+
+// New checks the configuration; it touches nothing.
+func New(cfg Config, o Options) (*Appliance, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Console == nil {
+		o.Console = io.Discard
+	}
+	return &Appliance{cfg: cfg.WithDefaults(), o: o}, nil
+}
+
+// Start opens the data directory, replays the log and listens. On an error everything that was
+// started is stopped again.
+func (a *Appliance) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Stop(context.WithoutCancel(ctx)))
+		}
+	}()
+	a.started = time.Now()
+	if err := prepareData(a.cfg.Data); err != nil {
+		return err
+	}
+	a.limits = tune.Decide(tune.Read("/", a.cfg.Data))
+	a.tuneMemory()
+	if err := a.openStores(); err != nil {
+		return err
+	}
+	if err := a.startCore(ctx); err != nil {
+		return err
+	}
+	return a.listen()
+}
+
+// Stop undoes Start, newest first, within ctx. The log is closed last and complete. It may be called
+// more than once.
+func (a *Appliance) Stop(ctx context.Context) error {
+	var failed error
+	for len(a.steps) > 0 {
+		s := a.steps[len(a.steps)-1]
+		a.steps = a.steps[:len(a.steps)-1]
+		if err := s.stop(ctx); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("stop %s: %w", s.name, err))
+		}
+	}
+	return failed
+}
+
+func (a *Appliance) onStop(name string, stop func(ctx context.Context) error) {
+	a.steps = append(a.steps, step{name, stop})
+}
+
+// Addr is where HTTP listens: host and port. Valid after Start.
+func (a *Appliance) Addr() string { return a.addr }
+
+// prepareData makes the data directory, and says clearly what is wrong with one that cannot be used.
+func prepareData(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make data directory %s: %w; choose another with -data", dir, err)
+		}
+	case err != nil:
+		return fmt.Errorf("open data directory: %w; choose another with -data", err)
+	case !info.IsDir():
+		return fmt.Errorf("data directory %s is a file; choose another with -data", dir)
+	default:
+		if err := ours(dir); err != nil {
+			return err
+		}
+	}
+	probe := filepath.Join(dir, ".probe")
+	if err := os.WriteFile(probe, nil, 0o600); err != nil {
+		return fmt.Errorf("data directory %s is not writable: %w; mount it writable, or choose another with -data", dir, err)
+	}
+	return os.Remove(probe)
+}
+
+// ours refuses a directory that holds something else: a mistyped -data must not scatter files into
+// somebody's home.
+func ours(dir string) error {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read data directory: %w", err)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	for _, e := range list {
+		switch e.Name() {
+		case "outbox", "registry", "clock":
+			return nil
+		case "lost+found", ".probe", "blobs", "tls", "control.sock":
+		default:
+			return fmt.Errorf("data directory %s holds other things (%s) and nothing of edgepost; choose an empty one with -data", dir, e.Name())
+		}
+	}
+	return nil
+}
+
+// tuneMemory fits the collector to the machine, unless the environment already says.
+func (a *Appliance) tuneMemory() {
+	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && a.limits.MemoryLimit > 0 {
+		debug.SetMemoryLimit(a.limits.MemoryLimit)
+	}
+	if _, set := os.LookupEnv("GOGC"); !set && a.limits.GOGC > 0 {
+		debug.SetGCPercent(a.limits.GOGC)
+	}
+}
+
+// openStores opens the clock, the registry and the outbox.
+func (a *Appliance) openStores() error {
+	a.clock = system.OpenClock(system.ClockOptions{Path: filepath.Join(a.cfg.Data, "clock"), Built: a.o.Built, Log: a.o.Log})
+	machine, _ := os.ReadFile("/etc/machine-id") // not every system has one
+	var err error
+	a.core.reg, err = registry.Open(filepath.Join(a.cfg.Data, "registry"), registry.Options{
+		Now: a.clock.Time, Log: a.o.Log, MachineID: string(machine), Wal: wal.Options{Now: a.clock.Now, Generation: 64 << 10, Reserve: 64 << 10, Cache: 64 << 10},
+	})
+	if err != nil {
+		return inUse(a.cfg.Data, err)
+	}
+	a.onStop("registry", func(context.Context) error { return a.core.reg.Close() })
+	s := a.cfg.Storage
+	a.core.ob, err = outbox.Open(filepath.Join(a.cfg.Data, "outbox"), outbox.Options{
+		Epoch: a.core.reg.Epoch(), Clock: a.clock, Log: a.o.Log, MaxBytes: or0(s.MaxBytes, a.limits.LogBudget), RetainBytes: s.RetainBytes,
+		RetainAge: s.RetainAge, Generation: or0(s.Generation, a.limits.Generation), Cache: a.limits.FrameCache, Linger: s.Linger,
+	})
+	if err != nil {
+		return inUse(a.cfg.Data, err)
+	}
+	a.onStop("outbox", func(context.Context) error { return a.core.ob.Close() })
+	last, _ := a.core.ob.Last()
+	a.clock.Resume(last)
+	return nil
+}
+
+func or0(v, def int64) int64 {
+	if v > 0 {
+		return v
+	}
+	return def
+}
+
+func inUse(dir string, err error) error {
+	if errors.Is(err, wal.ErrLocked) {
+		return fmt.Errorf("data directory %s is used by another edgepost; stop it first, or choose another directory with -data", dir)
+	}
+	return fmt.Errorf("open data directory %s: %w", dir, err)
+}
+
+// startCore replays the log and starts to deliver.
+func (a *Appliance) startCore(ctx context.Context) error {
+	k := &a.core
+	var anonymous *message.Rules
+	if a.cfg.AnonymousOpen() {
+		anonymous = &a.cfg.Access.Anonymous
+	}
+	k.Authenticator = auth.New(auth.Options{Directory: k.reg, Anonymous: anonymous})
+	k.batch, k.status = a.cfg.Limits.MaxMessage, a.fillStatus
+	k.kick = func(string) {}
+	d := a.cfg.Delivery
+	k.policy = courier.Spec{TTL: d.TTL}
+	k.c = courier.New(k.ob, courier.Options{
+		Policy: delivery.Policy{Window: d.Window, MaxAttempts: d.MaxAttempts, Backoff: delivery.Backoff{Base: d.BackoffBase, Max: d.BackoffMax}},
+		TTL:    d.TTL, Rights: k, Log: a.o.Log,
+	})
+	if err := k.ob.Replay(k.c); err != nil {
+		return fmt.Errorf("replay the log: %w", err)
+	}
+	if err := k.ob.Start(); err != nil {
+		return err
+	}
+	a.onStop("courier", func(context.Context) error { k.c.Stop(); return nil })
+	if err := k.c.Start(ctx); err != nil {
+		return err
+	}
+	if a.cfg.Name != "" && a.cfg.Name != k.reg.Name() {
+		if err := k.reg.SetName(ctx, a.cfg.Name); err != nil {
+			return fmt.Errorf("name the gateway: %w", err)
+		}
+	}
+	var history []courier.Spec
+	for _, h := range a.cfg.History {
+		history = append(history, courier.Spec{
+			Name: "history/" + h.Name, Owner: "$history", Kind: courier.History, Filters: []message.Filter{h.Filter}, Keep: h.Last,
+		})
+	}
+	if err := k.reconcile(ctx, history); err != nil {
+		return fmt.Errorf("compare subscriptions with the register: %w", err)
+	}
+	run, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); a.clock.Run(run, k.ob.Last) }()
+	a.onStop("clock", func(context.Context) error { cancel(); <-done; return nil })
+	return nil
+}
+
+// fillStatus adds what only the appliance knows.
+func (a *Appliance) fillStatus(st *courier.Status) {
+	st.Gateway, st.Version, st.Uptime = a.core.reg.Name(), a.o.Version, time.Since(a.started)
+	st.ClockTrusted, st.Anonymous = a.clock.Trusted(), a.cfg.AnonymousOpen()
+	if st.Anonymous {
+		st.Warnings = append(st.Warnings, "anonymous access is open: anybody on the network may publish or subscribe what [access.anonymous] says")
+	}
+	if !st.ClockTrusted {
+		st.Warnings = append(st.Warnings, "the clock is not trusted: it shows a time before this program was built, or before the last message")
+	}
+	if n := len(a.core.ob.Losses()); n > 0 {
+		st.Warnings = append(st.Warnings, fmt.Sprintf("the disk damaged %d ranges of the log; see: edgepost log verify", n))
+	}
+}

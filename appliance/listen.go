@@ -1,0 +1,179 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"edgepost/appliance/guard"
+	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/listener/httpapi"
+	"edgepost/appliance/listener/sse"
+	"edgepost/appliance/listener/ws"
+	"edgepost/appliance/message"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// maxHeader has room for a topic of 65,535 bytes, each percent-encoded, in the request line.
+	maxHeader = 3*message.MaxTopicBytes + 16<<10
+)
+
+// listen opens the control socket and the HTTP port.
+func (a *Appliance) listen() error {
+	k := &a.core
+	sockets := ws.New(ws.Options{
+		Authenticator: k, Publisher: k, Subscriber: k, Epoch: k.ob.Epoch(), Log: a.o.Log,
+		AllowOrigin:    func(*http.Request) bool { return true }, // guard.Web has looked already
+		MaxConnections: a.connections(), MaxInflight: a.cfg.Delivery.Window, MaxSubs: a.cfg.Limits.MaxSubscriptions, AckTimeout: a.cfg.Delivery.AckTimeout,
+	})
+	k.kick = func(principal string) { sockets.Kick(principal) }
+	streams := sse.New(sse.Options{Core: k, Log: a.o.Log, Refuse: func(w http.ResponseWriter, r *http.Request, err error) {
+		httpapi.WriteProblem(w, r, a.o.Log, err)
+	}})
+	api := httpapi.New(httpapi.Options{
+		Core: k, Version: a.o.Version, Gateway: k.reg.Name, MaxMessage: a.cfg.Limits.MaxMessage, MaxBatch: a.cfg.Limits.MaxBatch,
+		AllowedOrigins: a.cfg.HTTP.AllowedOrigins, Log: a.o.Log,
+		Now: func() (time.Time, bool) { return time.Now(), a.clock.Trusted() },
+		Mounts: []httpapi.Mount{
+			{Pattern: "/v1/ws", Summary: "WebSocket", Handler: sockets},
+			{Pattern: "/v1/stream", Summary: "Server-Sent Events", Handler: streams},
+		},
+	})
+	host, _ := os.Hostname() // without one, addresses still work
+	guarded, err := guard.Web{Host: host, Hosts: a.cfg.HTTP.Hosts, Origins: a.cfg.HTTP.AllowedOrigins}.Wrap(api)
+	if err != nil {
+		return fmt.Errorf("[http] allowed_origins: %w", err)
+	}
+	if err := a.listenControl(api); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", a.cfg.HTTP.Addr)
+	if err != nil {
+		return busy("HTTP", "-http", a.cfg.HTTP.Addr, err)
+	}
+	a.addr = l.Addr().String()
+	gate := guard.Sources{WAN: a.cfg.WAN}.Listener(l)
+	a.serve("http", newRoom(gate, a.connections()), guarded, nil)
+	a.onStop("websocket", sockets.Close)
+	return nil
+}
+
+func (a *Appliance) connections() int {
+	if n := a.cfg.Limits.MaxConnections; n > 0 {
+		return n
+	}
+	return max(a.limits.Connections, 16)
+}
+
+// listenControl opens the control socket: who can open it is the owner.
+func (a *Appliance) listenControl(api http.Handler) error {
+	var failed error
+	for _, path := range []string{SocketPath(a.cfg.Data), FallbackSocketPath(a.cfg.Data)} {
+		// The data directory is locked by us, so a socket that is there is a dead process's.
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		old := syscall.Umask(0o177)
+		l, err := net.Listen("unix", path)
+		syscall.Umask(old)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		owner := a.core.Owner()
+		a.serve("control socket", l, api, func(ctx context.Context, _ net.Conn) context.Context { return auth.WithGrant(ctx, owner) })
+		return nil
+	}
+	return fmt.Errorf("open control socket: %w", failed)
+}
+
+// serve runs a server until Stop.
+func (a *Appliance) serve(name string, l net.Listener, h http.Handler, conn func(context.Context, net.Conn) context.Context) {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	base, cancel := context.WithCancel(context.Background())
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, Protocols: protocols,
+		ConnContext: conn, BaseContext: func(net.Listener) context.Context { return base },
+		ErrorLog: slog.NewLogLogger(a.o.Log.Handler(), slog.LevelDebug),
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 100},
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.o.Log.Error("server ended", "server", name, "error", err)
+		}
+	}()
+	a.onStop(name, func(ctx context.Context) error {
+		cancel() // long polls and streams end now
+		err := s.Shutdown(ctx)
+		if err != nil {
+			err = s.Close()
+		}
+		<-done
+		return err
+	})
+}
+
+// busy explains why an address could not be listened on, and names the flag that changes it.
+func busy(what, option, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s address %s is in use by another program; choose another with %s", what, addr, option)
+	}
+	return fmt.Errorf("listen for %s on %s: %w; choose another with %s", what, addr, err, option)
+}
+
+// room limits the connections that are open at the same time; more wait in the kernel's queue.
+type room struct {
+	net.Listener
+	free chan struct{}
+	end  sync.Once
+	done chan struct{}
+}
+
+func newRoom(l net.Listener, most int) *room {
+	return &room{Listener: l, free: make(chan struct{}, most), done: make(chan struct{})}
+}
+
+// Accept waits for room, then for a connection.
+func (r *room) Accept() (net.Conn, error) {
+	select {
+	case r.free <- struct{}{}:
+	case <-r.done:
+		return nil, net.ErrClosed
+	}
+	c, err := r.Listener.Accept()
+	if err != nil {
+		<-r.free
+		return nil, err
+	}
+	return &roomConn{Conn: c, leave: sync.OnceFunc(func() { <-r.free })}, nil
+}
+
+// Close ends the listener and whoever waits for room.
+func (r *room) Close() error {
+	r.end.Do(func() { close(r.done) })
+	return r.Listener.Close()
+}
+
+type roomConn struct {
+	net.Conn
+	leave func()
+}
+
+func (c *roomConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}
