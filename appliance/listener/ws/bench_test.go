@@ -1,0 +1,323 @@
+package ws
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"edgepost/appliance/courier"
+	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/message"
+)
+
+// BenchmarkDeliver: one session, N messages of 128 bytes over loopback, acknowledged by "upto" every
+// 32. Reader and client are in the process; the allocations are mostly the client's.
+func BenchmarkDeliver(b *testing.B) {
+	core := newFakeCore()
+	_, srv := serve(b, Options{Authenticator: core, Publisher: core, Subscriber: core})
+	c := dial(b, srv, "ep_lamp1")
+	ready := make(chan struct{}, 1)
+	link := core.attachment(0).link
+	items := make([]*courier.Item, 64)
+	for i := range items {
+		items[i] = courier.NewItem(testMessage(uint64(i+1), "device/lamp1/in/set", strings.Repeat("x", 128), "text/plain"))
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { acknowledge(b, c, b.N, ready) })
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		d := courier.Delivery{Item: items[i%64], Seq: uint64(i%64 + 1), Attempt: 1}
+		for !link.Deliver(d) {
+			<-ready
+		}
+	}
+	wg.Wait()
+}
+
+// acknowledge reads n messages and acknowledges every 32 of them.
+func acknowledge(b *testing.B, c *websocket.Conn, n int, ready chan struct{}) {
+	buf := make([]byte, 0, 64<<10)
+	for got := 0; got < n; {
+		_, r, err := c.NextReader()
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		w := bytes.NewBuffer(buf[:0])
+		if _, err := io.Copy(w, r); err != nil {
+			b.Error(err)
+			return
+		}
+		before := got
+		got += bytes.Count(w.Bytes(), []byte(`{"msg":`))
+		for k := before/32 + 1; k <= got/32; k++ {
+			if err := c.WriteMessage(websocket.TextMessage, []byte(`{"ack":{"sub":0,"upto":`+strconv.Itoa((k*32-1)%64+1)+`}}`)); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+		select {
+		case ready <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// nowhere is a connection that accepts everything and says nothing.
+type nowhere struct {
+	net.Conn
+	bytes, writes int
+}
+
+func (n *nowhere) Write(p []byte) (int, error)      { n.bytes += len(p); n.writes++; return len(p), nil }
+func (n *nowhere) SetDeadline(time.Time) error      { return nil }
+func (n *nowhere) SetWriteDeadline(time.Time) error { return nil }
+func (n *nowhere) SetReadDeadline(time.Time) error  { return nil }
+func (n *nowhere) Close() error                     { return nil }
+
+// BenchmarkQueue is the server's part alone: Deliver, queue, batch, frame; 64 messages, then the
+// acknowledgement.
+func BenchmarkQueue(b *testing.B) {
+	core := newFakeCore()
+	h := New(Options{Authenticator: core, Publisher: core, Subscriber: core})
+	conn := &nowhere{}
+	s := newDetached(b, h, conn)
+	l := &link{s: s, open: true, att: quiet{}}
+	s.links = append(s.links, l)
+	items := make([]*courier.Item, 64)
+	for i := range items {
+		items[i] = courier.NewItem(testMessage(uint64(i+1), "device/lamp1/in/set", strings.Repeat("x", 128), "text/plain"))
+	}
+	ack := []byte(`{"ack":{"sub":0,"upto":64}}`)
+	var r request
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if !l.Deliver(courier.Delivery{Item: items[i%64], Seq: uint64(i%64 + 1), Attempt: 1}) {
+			b.Fatal("refused")
+		}
+		if i%64 == 63 {
+			s.object(ack, &r)
+			s.mu.Lock()
+			for s.writing {
+				s.wake.Wait()
+			}
+			s.mu.Unlock()
+		}
+	}
+	b.StopTimer()
+	if b.N > 64 {
+		b.ReportMetric(float64(b.N)/float64(conn.writes), "msgs/write")
+	}
+}
+
+// quiet is an attachment that does nothing.
+type quiet struct{}
+
+func (quiet) Ack([]uint64)                             {}
+func (quiet) Nack(uint64, time.Duration, string, bool) {}
+func (quiet) Ready()                                   {}
+func (quiet) Close()                                   {}
+
+// BenchmarkDecodeAck is the cost of the most frequent object.
+func BenchmarkDecodeAck(b *testing.B) {
+	line := []byte(`{"ack":{"sub":0,"upto":4712}}`)
+	var r request
+	b.ReportAllocs()
+	for b.Loop() {
+		r = request{}
+		if err := r.decode(line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDecodePub is the cost of a small publish.
+func BenchmarkDecodePub(b *testing.B) {
+	line := []byte(`{"id":3,"pub":{"topic":"device/lamp1/out/state","data":{"on":true,"level":42},"key":"idem-1","ttl":60}}`)
+	var r request
+	b.ReportAllocs()
+	for b.Loop() {
+		r = request{}
+		if err := r.decode(line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+const idleConnections = 2000
+
+// BenchmarkIdle measures the memory of an idle connection (goal: at most 6 KiB of RSS). The clients live in
+// another process, so everything counted is the server's; kernel socket buffers are not in it. Each
+// client is a device with an inbox; "after" has received and acknowledged a message.
+func BenchmarkIdle(b *testing.B) {
+	for _, traffic := range []string{"fresh", "after"} {
+		b.Run(traffic, func(b *testing.B) { benchmarkIdle(b, traffic) })
+	}
+}
+
+func benchmarkIdle(b *testing.B, traffic string) {
+	core := newFakeCore()
+	h, srv := serve(b, Options{Authenticator: idle{core}, Publisher: core, Subscriber: idle{core}, Epoch: testEpoch})
+	warm := dial(b, srv, "ep_app") // pools, first goroutines
+	defer warm.Close()
+	before := measure()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestIdleClients$")
+	cmd.Env = append(os.Environ(), "WS_IDLE_ADDR="+strings.TrimPrefix(srv.URL, "http://"), "WS_IDLE_TRAFFIC="+traffic)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
+		b.Fatalf("clients: %q %v", line, err)
+	}
+	if n := h.Stats().Connections; n != idleConnections+1 {
+		b.Fatalf("%d connections", n)
+	}
+	after := measure()
+	per := func(a, b uint64) float64 { return (float64(a) - float64(b)) / idleConnections / 1024 }
+	b.ReportMetric(per(after.rss, before.rss), "KiB-rss/conn")
+	b.ReportMetric(per(after.heap, before.heap), "KiB-heap/conn")
+	b.ReportMetric(per(after.stack, before.stack), "KiB-stack/conn")
+	b.ReportMetric(0, "ns/op")
+	_ = stdin.Close()
+	_ = cmd.Wait()
+}
+
+// idle takes every token for a device of that name, whose inbox stays empty.
+type idle struct{ *fakeCore }
+
+func (idle) Authenticate(_ context.Context, c auth.Credentials) (*auth.Grant, error) {
+	return auth.NewGrant(auth.Device, c.Token, false, message.Rules{}), nil
+}
+
+func (idle) OpenInbox(context.Context, *auth.Grant, courier.Link, courier.AttachOptions) (courier.Attachment, error) {
+	return quiet{}, nil
+}
+
+func (idle) Subscribe(context.Context, *auth.Grant, courier.Request, courier.Link, courier.AttachOptions) (courier.Attachment, bool, error) {
+	return quiet{}, false, nil
+}
+
+type memory struct{ rss, heap, stack uint64 }
+
+func measure() memory {
+	for range 3 {
+		debug.FreeOSMemory()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	out := memory{heap: m.HeapAlloc, stack: m.StackInuse}
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, _ := strconv.ParseUint(strings.Fields(kb)[0], 10, 64)
+			out.rss = n << 10
+		}
+	}
+	return out
+}
+
+// TestIdleClients is the other process of BenchmarkIdle; on its own it does nothing.
+func TestIdleClients(t *testing.T) {
+	addr := os.Getenv("WS_IDLE_ADDR")
+	if addr == "" {
+		t.Skip("only as a child of BenchmarkIdle")
+	}
+	limit := syscall.Rlimit{}
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		limit.Cur = limit.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	}
+	conns := make([]*wire, idleConnections)
+	for i := range conns {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := dialWire(conn)
+		if err == nil {
+			err = w.text(`{"hello":{"token":"lamp` + strconv.Itoa(i) + `"}}`)
+		}
+		if err == nil {
+			_, err = readWireFrame(w.br)
+		}
+		if err == nil && os.Getenv("WS_IDLE_TRAFFIC") == "after" {
+			err = exchange(w)
+		}
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		conns[i] = w
+	}
+	_, _ = os.Stdout.WriteString("ready\n")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(conns)
+}
+
+// exchange makes the session work: a subscription, pubs, pings.
+func exchange(w *wire) error {
+	for _, object := range []string{
+		`{"id":1,"sub":{"topic":"a/#"}}`, `{"id":2,"pub":{"topic":"b","data":{"a":[1,2,3]},"ttl":"10m"}}`, `{"id":3,"ping":1}`, `{"id":4,"ack":{"sub":1,"seqs":[1]}}`,
+	} {
+		if err := w.text(object); err != nil {
+			return err
+		}
+		if _, err := readWireFrame(w.br); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newDetached makes a greeted session on conn without a reader.
+func newDetached(tb testing.TB, h *Handler, conn net.Conn) *session {
+	s := &session{h: h, name: "detached", nextSub: 1, first: true, hello: true}
+	s.wake.L = &s.mu
+	s.grant = auth.NewGrant(auth.Key, "app", false, message.Rules{})
+	r := httptest.NewRequest(http.MethodGet, "/v1/ws", nil)
+	r.Header = http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+	}
+	var err error
+	if s.conn, err = h.upgrader.Upgrade(hijacked{httptest.NewRecorder(), conn}, r, nil); err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// hijacked is a response whose connection is given.
+type hijacked struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
+}
