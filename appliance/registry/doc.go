@@ -1,2 +1,34 @@
-// Package registry knows who exists: devices, groups, keys, and the gateway's own name.
+// Package registry knows who exists: devices, groups, keys, and the gateway's own name and epoch.
+// It answers from memory and keeps a ledger on a wal directory of its own.
+//
+// What it promises:
+//
+//   - A change that returned nil is on stable storage. It is first durable, then visible, then
+//     announced to [Registry.Watch], one change at a time and in this order.
+//   - Devices and keys share one namespace, so that a name in an MQTT username or a receipt topic
+//     means one principal.
+//   - A token is shown once, when it is made; only its SHA-256 is kept.
+//   - Damage is reported ([Registry.Damage]) and costs what it hit; the registry still opens. What a
+//     newer version wrote is an error that names the kind: who does not understand a record may not
+//     ignore it, it could be a revocation.
+//
+// # The ledger
+//
+// A record is one byte for its kind, then its fields; integers are varints (encoding/binary),
+// strings and lists carry their length before them.
+//
+//	kind  meaning           fields
+//	1     the gateway       name, epoch, hash of the machine id
+//	2     put device        id, label, groups, rules, created (unix ns, 0 unknown), token hash (32 bytes)
+//	3     remove device     id
+//	4     put group         name, label
+//	5     remove group      name; it also leaves every device
+//	6     put key           name, label, admin (0, 1), rules, created, token hash
+//	7     remove key        name
+//	8     snapshot covers   sequence number; only as the first record of a snapshot
+//
+// Rules are four lists of filters: publish, deny publish, subscribe, deny subscribe. A snapshot is
+// the records that make the present tables out of nothing. Opening reads the newest good snapshot
+// and the ledger behind the number it covers. The last two snapshots are kept, and the ledger
+// from the older one on.
 package registry
