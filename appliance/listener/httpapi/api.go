@@ -110,14 +110,20 @@ func mountRoutes(mounts []Mount) []route {
 
 // ServeHTTP answers one request.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
 	// The connection may still carry the deadline of its last answer.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	_ = rc.SetWriteDeadline(time.Time{})
+	if r.ContentLength != 0 {
+		// Also for a body that nobody reads: net/http reads on to its end before it sends an answer, so
+		// a refused stranger could hold the connection by never sending it.
+		_ = rc.SetReadDeadline(time.Now().Add(a.BodyTimeout))
+	}
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	c := &call{a: a, w: w, r: r}
 	if err := a.serve(c); err != nil {
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.WriteTimeout))
+		_ = rc.SetWriteDeadline(time.Now().Add(a.BodyTimeout + a.WriteTimeout)) // the body is read to its end first
 		WriteProblem(w, r, a.Log, err)
 	}
 }

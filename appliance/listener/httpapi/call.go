@@ -114,21 +114,25 @@ func (c *call) body(limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	rc := http.NewResponseController(c.w)
-	_ = rc.SetReadDeadline(time.Now().Add(c.a.BodyTimeout))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }() // or it would end a long poll
-	raw := http.MaxBytesReader(c.w, r.Body, limit)
-	if encoding == "" && r.ContentLength >= 0 {
-		b, err := readSized(raw, r.ContentLength)
-		return b, bodyError(err, limit)
+	b, err := readBody(http.MaxBytesReader(c.w, r.Body, limit), encoding, r.ContentLength, limit)
+	if err != nil {
+		return nil, bodyError(err, limit)
+	}
+	// The body's deadline ([api.ServeHTTP]) would end a wait.
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
+	return b, nil
+}
+
+func readBody(raw io.Reader, encoding string, length, limit int64) ([]byte, error) {
+	if encoding == "" && length >= 0 {
+		return readSized(raw, length)
 	}
 	plain, err := codec.Inflate(encoding, raw, limit)
 	if err != nil {
 		return nil, err
 	}
 	defer plain.Close()
-	b, err := io.ReadAll(plain)
-	return b, bodyError(err, limit)
+	return io.ReadAll(plain)
 }
 
 // readSized reads exactly n bytes. What is allocated follows what has arrived, so that a promise of
