@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -77,7 +78,7 @@ func (a *Appliance) Start(ctx context.Context) (err error) {
 		return err
 	}
 	a.limits = tune.Decide(tune.Read("/", a.cfg.Data))
-	a.tuneMemory()
+	a.tuneRuntime()
 	if err := a.openStores(); err != nil {
 		return err
 	}
@@ -154,8 +155,11 @@ func ours(dir string) error {
 	return nil
 }
 
-// tuneMemory fits the collector to the machine, unless the environment already says.
-func (a *Appliance) tuneMemory() {
+// tuneRuntime fits collector and processors to the machine, unless the environment already says.
+func (a *Appliance) tuneRuntime() {
+	if _, set := os.LookupEnv("GOMAXPROCS"); !set && a.limits.MaxProcs > 0 {
+		runtime.GOMAXPROCS(a.limits.MaxProcs)
+	}
 	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && a.limits.MemoryLimit > 0 {
 		debug.SetMemoryLimit(a.limits.MemoryLimit)
 	}
