@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,9 +24,11 @@ type faultDisk struct {
 	root  string
 	trash string // removed files, until their removal is durable
 
+	big    sync.Mutex // held during an operation, so that a power cut is before or after it
 	mu     sync.Mutex
 	ops    int
 	fail   func(n int, op string) error // nil: no faults
+	before func(n int)                  // called before every operation, nothing else is going on then
 	files  map[string]*faultFile        // by path
 	undo   []undo                       // directory operations that are not durable, oldest first
 	noroom bool
@@ -42,11 +46,15 @@ func newFaultDisk(t testing.TB, root string) *faultDisk {
 	return &faultDisk{root: root, trash: t.TempDir(), files: map[string]*faultFile{}}
 }
 
-// step counts an operation and says whether it fails.
+// step counts an operation and says whether it fails. Who called it calls d.big.Unlock at the end.
 func (d *faultDisk) step(op string) error {
+	d.big.Lock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ops++
+	if d.before != nil {
+		d.before(d.ops)
+	}
 	if d.fail == nil {
 		return nil
 	}
@@ -68,6 +76,7 @@ func (d *faultDisk) did(dir string, back func(root string)) {
 }
 
 func (d *faultDisk) Mkdir(path string) error {
+	defer d.big.Unlock()
 	if err := d.step("mkdir"); err != nil {
 		return err
 	}
@@ -80,6 +89,7 @@ func (d *faultDisk) Mkdir(path string) error {
 }
 
 func (d *faultDisk) Rename(from, to string) error {
+	defer d.big.Unlock()
 	if err := d.step("rename"); err != nil {
 		return err
 	}
@@ -100,6 +110,7 @@ func (d *faultDisk) Rename(from, to string) error {
 }
 
 func (d *faultDisk) Remove(path string) error {
+	defer d.big.Unlock()
 	if err := d.step("remove"); err != nil {
 		return err
 	}
@@ -127,6 +138,7 @@ func (d *faultDisk) Remove(path string) error {
 }
 
 func (d *faultDisk) SyncDir(path string) error {
+	defer d.big.Unlock()
 	if err := d.step("syncdir"); err != nil {
 		return err
 	}
@@ -145,6 +157,7 @@ func (d *faultDisk) SyncDir(path string) error {
 }
 
 func (d *faultDisk) Fill(path string, n int64) error {
+	defer d.big.Unlock()
 	if err := d.step("fill"); err != nil {
 		return err
 	}
@@ -161,6 +174,7 @@ func (d *faultDisk) Free(string) (int64, bool, error) {
 }
 
 func (d *faultDisk) Create(dir string, part int64) (segment, error) {
+	defer d.big.Unlock()
 	if err := d.step("create"); err != nil {
 		return nil, err
 	}
@@ -188,6 +202,7 @@ type faultSegment struct {
 var errShort = fmt.Errorf("short write: %w", unix.ENOSPC)
 
 func (s *faultSegment) Write(frame []byte) error {
+	defer s.d.big.Unlock()
 	if err := s.d.step("write"); err != nil {
 		if errors.Is(err, errShort) && !s.side {
 			w := s.segment.(*writer)
@@ -205,6 +220,7 @@ func (s *faultSegment) Write(frame []byte) error {
 }
 
 func (s *faultSegment) Zero(off, n int64) error {
+	defer s.d.big.Unlock()
 	if err := s.d.step("zero"); err != nil {
 		return err
 	}
@@ -213,6 +229,7 @@ func (s *faultSegment) Zero(off, n int64) error {
 
 // Sync does not sync, which would only take time; it notes what would be durable.
 func (s *faultSegment) Sync() error {
+	defer s.d.big.Unlock()
 	if err := s.d.step("sync"); err != nil {
 		return err
 	}
@@ -223,6 +240,7 @@ func (s *faultSegment) Sync() error {
 }
 
 func (s *faultSegment) Truncate(size int64) error {
+	defer s.d.big.Unlock()
 	if err := s.d.step("truncate"); err != nil {
 		return err
 	}
@@ -230,6 +248,7 @@ func (s *faultSegment) Truncate(size int64) error {
 }
 
 func (s *faultSegment) Close() error {
+	defer s.d.big.Unlock()
 	err := s.d.step("close")
 	if err == nil {
 		s.d.mu.Lock()
@@ -248,13 +267,12 @@ func (s *faultSegment) closeLog() error { return s.segment.(*writer).log.Close()
 // powerCut copies what a power cut would leave now into a new directory.
 func (d *faultDisk) powerCut(t testing.TB, rng *rand.Rand) string {
 	t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	to := filepath.Join(t.TempDir(), "cut")
 	if err := os.CopyFS(to, os.DirFS(d.root)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	for path, f := range d.files {
+	for _, path := range slices.Sorted(maps.Keys(d.files)) {
+		f := d.files[path]
 		name := filepath.Join(to, d.rel(path))
 		b, err := os.ReadFile(name)
 		if err != nil || f.written == f.synced || int64(len(b)) < f.written {
@@ -538,6 +556,73 @@ func faultRun(t *testing.T, fault error, at, length int) (reached bool) {
 			}
 			g.verify(l)
 			l.Close()
+		}
+	})
+	return reached
+}
+
+// TestPowerCut cuts the power before every operation, in several ways each, and looks whether everything acknowledged by
+// then is there.
+func TestPowerCut(t *testing.T) {
+	stride := 1
+	if testing.Short() || raceEnabled {
+		stride = 3
+	}
+	for at := 1; cutRun(t, at); at += stride {
+	}
+}
+
+func cutRun(t *testing.T, at int) (reached bool) {
+	synctest.Test(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(uint64(at), 0))
+		dir := t.TempDir()
+		d := newFaultDisk(t, dir)
+		g := newLedger(t)
+		then := newLedger(t)
+		var cuts []string
+		d.before = func(n int) {
+			if n != at {
+				return
+			}
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			then.durable, then.optional, then.tried = maps.Clone(g.durable), maps.Clone(g.optional), maps.Clone(g.tried)
+			then.top = g.top
+			for range 4 {
+				cuts = append(cuts, d.powerCut(t, rng))
+			}
+		}
+		l, err := openOn(d, dir, g.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Start(); err != nil {
+			t.Fatal(err)
+		}
+		scenario(g, l, 1)
+		l.Close()
+		for _, cut := range cuts {
+			reached = true
+			one := newLedger(t)
+			one.durable, one.optional = maps.Clone(then.durable), maps.Clone(then.optional)
+			one.tried, one.top = then.tried, then.top
+			l, err := openOn(newFaultDisk(t, cut), cut, one.options())
+			if err != nil {
+				t.Fatal(err)
+			}
+			one.verify(l)
+			if err := l.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 { // numbers go on above all that was ever seen, or Committed complains
+				if _, err := l.AppendWait(t.Context(), Record{Data: []byte("after")}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			one.verify(l)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 	return reached
