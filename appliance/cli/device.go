@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"edgepost/appliance/message"
+)
+
+// deviceJSON is a device as the API writes and reads it.
+type deviceJSON struct {
+	ID      string        `json:"id"`
+	Label   string        `json:"label,omitempty"`
+	Groups  []string      `json:"groups,omitempty"`
+	Rules   message.Rules `json:"rules,omitzero"`
+	Created time.Time     `json:"created,omitzero"`
+	Inbox   *inboxJSON    `json:"inbox,omitempty"`
+}
+
+// credential is the answer to whatever makes a token.
+type credential struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Token string `json:"token"`
+}
+
+func deviceCommands() []*command {
+	return []*command{deviceAdd(), deviceList(), deviceShow(), deviceToken(), remover("device rm", "ID", "/v1/devices/", "remove a device; what waits for it is cancelled")}
+}
+
+func deviceAdd() *command {
+	var d deviceJSON
+	c := &command{name: "device add", args: "ID", short: "register a device and print its token", flags: newFlags()}
+	c.long = `
+Standard output gets the token and nothing else, so that TOKEN=$(edgepost device add lamp1) works. The token
+is not stored and cannot be shown again. From now on messages to device/ID/in/… wait for the device; it
+may publish to device/ID/out/…; -publish and -subscribe allow more.`
+	c.flags.Var(list[string]{&d.Groups}, "group", "put it into `GROUP`, made if it does not exist; may be repeated")
+	c.flags.StringVar(&d.Label, "label", "", "`TEXT` for people, in any language")
+	ruleFlags(c.flags, &d.Rules)
+	c.run = func(ctx context.Context, call *call) error {
+		d.ID = call.args[0]
+		err := call.addCredential(ctx, "/v1/devices", d, "device "+d.ID+" is added. This is its token's only appearance; with it:\n"+
+			"  edgepost listen -device "+d.ID+" -token TOKEN")
+		if f := (*failure)(nil); errors.As(err, &f) && strings.HasSuffix(f.text, "("+message.CodeExists+")") {
+			f.next = "a new token for it: edgepost device token " + d.ID
+		}
+		return err
+	}
+	return c
+}
+
+// ruleFlags adds -publish and -subscribe.
+func ruleFlags(fs *flag.FlagSet, r *message.Rules) {
+	fs.Var(list[message.Filter]{&r.Publish}, "publish", "allow it to publish to topics that match `FILTER`; may be repeated")
+	fs.Var(list[message.Filter]{&r.Subscribe}, "subscribe", "allow it to receive topics that match `FILTER`; may be repeated")
+}
+
+// addCredential makes something that has a token, and prints the token.
+func (c *call) addCredential(ctx context.Context, path string, v any, hint string) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	var made credential
+	body, err := cl.call(ctx, http.MethodPost, path, v, &made)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(body)
+	}
+	for _, line := range strings.Split(hint, "\n") {
+		c.note("%s", strings.ReplaceAll(line, "edgepost ", c.prog+" "))
+	}
+	return c.print(made.Token + "\n")
+}
+
+func deviceList() *command {
+	c := &command{name: "device list", short: "list all devices", flags: newFlags()}
+	c.run = func(ctx context.Context, call *call) error {
+		docs, err := call.list(ctx, "/v1/devices", "devices")
+		if err != nil || call.json {
+			return orElse(err, func() error { return call.printEach(docs) })
+		}
+		g := &grid{}
+		g.row("ID", "GROUPS", "LABEL")
+		return printRows(call, g, docs, func(d deviceJSON) { g.row(d.ID, strings.Join(d.Groups, ","), d.Label) })
+	}
+	return c
+}
+
+func deviceShow() *command {
+	c := &command{name: "device show", args: "ID", short: "show a device, what it may, and what waits for it", flags: newFlags()}
+	c.run = func(ctx context.Context, call *call) error {
+		var d deviceJSON
+		body, err := call.get(ctx, "/v1/devices/"+url.PathEscape(call.args[0]), &d)
+		if err != nil || call.json {
+			return orElse(err, func() error { return call.printJSON(body) })
+		}
+		g := &grid{}
+		g.row("id", d.ID)
+		g.row("label", d.Label)
+		g.row("groups", strings.Join(d.Groups, ", "))
+		g.rules(&d.Rules)
+		g.row("created", stamp(d.Created))
+		if d.Inbox != nil {
+			d.Inbox.rows(g)
+		}
+		return call.printGrid(g)
+	}
+	return c
+}
+
+func deviceToken() *command {
+	c := &command{name: "device token", args: "ID", short: "give a device a new token and print it; the old one ends", flags: newFlags()}
+	c.run = func(ctx context.Context, call *call) error {
+		id := call.args[0]
+		return call.addCredential(ctx, "/v1/devices/"+url.PathEscape(id)+"/token", nil, "device "+id+" has a new token; the old one no longer works")
+	}
+	return c
+}
+
+// rules adds what somebody may do.
+func (g *grid) rules(r *message.Rules) {
+	for _, one := range []struct {
+		name string
+		list []message.Filter
+	}{{"publish", r.Publish}, {"deny_publish", r.DenyPublish}, {"subscribe", r.Subscribe}, {"deny_subscribe", r.DenySubscribe}} {
+		if len(one.list) > 0 {
+			g.row(one.name, joinFilters(one.list))
+		}
+	}
+}
+
+func joinFilters(list []message.Filter) string {
+	words := make([]string, len(list))
+	for i, f := range list {
+		words[i] = string(f)
+	}
+	return strings.Join(words, ", ")
+}
+
+// stamp writes a time as the API does; "" when it is not known.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// remover is a command that deletes one thing.
+func remover(name, arg, path, short string) *command {
+	c := &command{name: name, args: arg, short: short, flags: newFlags()}
+	c.run = func(ctx context.Context, call *call) error {
+		return call.change(ctx, http.MethodDelete, path+url.PathEscape(call.args[0]), nil)
+	}
+	return c
+}
+
+// change does something that has no answer. With -json it still prints one object.
+func (c *call) change(ctx context.Context, method, path string, v any) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	body, err := cl.call(ctx, method, path, v, nil)
+	switch {
+	case err != nil || !c.json:
+		return err
+	case len(body) == 0:
+		return c.print("{}\n")
+	}
+	return c.printJSON(body)
+}
+
+// get reads one object.
+func (c *call) get(ctx context.Context, path string, into any) ([]byte, error) {
+	cl, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	return cl.call(ctx, http.MethodGet, path, nil, into)
+}
+
+// list reads the objects under one name of the answer.
+func (c *call) list(ctx context.Context, path, name string) ([]json.RawMessage, error) {
+	var answer map[string]json.RawMessage
+	if _, err := c.get(ctx, path, &answer); err != nil {
+		return nil, err
+	}
+	var docs []json.RawMessage
+	if len(answer[name]) > 0 {
+		if err := json.Unmarshal(answer[name], &docs); err != nil {
+			return nil, err
+		}
+	}
+	return docs, nil
+}
+
+// printRows decodes each document, lets row add it, and prints the grid.
+func printRows[T any](c *call, g *grid, docs []json.RawMessage, row func(T)) error {
+	for _, doc := range docs {
+		var v T
+		if err := json.Unmarshal(doc, &v); err != nil {
+			return err
+		}
+		row(v)
+	}
+	return c.printGrid(g)
+}
+
+func orElse(err error, do func() error) error {
+	if err != nil {
+		return err
+	}
+	return do()
+}

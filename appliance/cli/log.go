@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"edgepost/appliance/outbox"
+	"edgepost/wal"
+)
+
+// oneLog is one write-ahead log of a data directory, and how to describe its records.
+type oneLog struct {
+	name     string
+	describe func(seq uint64, data []byte) string // nil: only sizes
+}
+
+func logCommands() []*command {
+	verify := &command{name: "log verify", args: "[LOG]", short: "check every byte of the logs of a data directory", flags: newFlags(), local: true}
+	verify.long = `
+LOG is outbox (the messages) or registry (devices, groups, keys); without it both. It changes nothing and reads the
+disk directly. On a running appliance the newest frame may look unfinished. Exit 1 when something that
+was acknowledged is damaged or lost.`
+	verify.run = func(_ context.Context, c *call) error { return c.eachLog(c.verifyLog) }
+	dump := &command{name: "log dump", args: "[LOG]", short: "print every frame and record of the logs of a data directory", flags: newFlags(), local: true}
+	dump.long = `
+LOG is outbox (the messages) or registry (devices, groups, keys); without it both. It changes nothing. Payloads
+and secrets are not printed, topics and names are.`
+	dump.run = func(_ context.Context, c *call) error { return c.eachLog(c.dumpLog) }
+	return []*command{verify, dump}
+}
+
+// eachLog does it for the log that was named, or for all.
+func (c *call) eachLog(do func(dir string, l oneLog) error) error {
+	logs := []oneLog{{"outbox", outbox.Describe}, {"registry", nil}}
+	if len(c.args) > 0 {
+		for _, l := range logs {
+			if l.name == c.args[0] {
+				return do(filepath.Join(c.data, l.name), l)
+			}
+		}
+		return usage(c.cmd.name, "%s: %q is not a log; outbox or registry", c.cmd.name, clip(c.args[0]))
+	}
+	var last error
+	for _, l := range logs {
+		if err := do(filepath.Join(c.data, l.name), l); err != nil {
+			if last != nil {
+				c.note("%v", last)
+			}
+			last = err
+		}
+	}
+	return last
+}
+
+func (c *call) verifyLog(dir string, l oneLog) error {
+	if err := isLog(dir); err != nil {
+		return err
+	}
+	out := c.Stdout
+	if c.json {
+		out = io.Discard
+	}
+	r, err := wal.Verify(dir, out)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		err = c.printValue(reportJSON{l.name, r.OK(), r.Generations, r.Records, r.Bytes, r.Damaged, r.Lost, r.Torn, r.Unfinished})
+	}
+	if err == nil && !r.OK() {
+		return &failure{exitFailed, fmt.Sprintf("%s is damaged in %d places", dir, r.Damaged), ""}
+	}
+	return err
+}
+
+// reportJSON is [wal.Report] as -json shows it.
+type reportJSON struct {
+	Log         string      `json:"log"`
+	OK          bool        `json:"ok"`
+	Generations int         `json:"generations"`
+	Records     int64       `json:"records"`
+	Bytes       int64       `json:"bytes"`
+	Damaged     int         `json:"damaged"`
+	Lost        []wal.Range `json:"lost"`
+	Torn        int64       `json:"torn"`
+	Unfinished  int         `json:"unfinished"`
+}
+
+func (c *call) dumpLog(dir string, l oneLog) error {
+	if c.json {
+		return usage(c.cmd.name, "log dump: it has no -json; its lines are for people")
+	}
+	if err := isLog(dir); err != nil {
+		return err
+	}
+	describe := l.describe
+	if describe != nil {
+		describe = func(seq uint64, data []byte) string { return printable(l.describe(seq, data)) }
+	}
+	return wal.Dump(dir, c.Stdout, describe)
+}
+
+func isLog(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return &failure{exitFailed, fmt.Sprintf("there is no log: %v", err), "name the data directory with -data DIR"}
+	}
+	if !info.IsDir() {
+		return &failure{exitFailed, fmt.Sprintf("there is no log: %s is not a directory", dir), "name the data directory with -data DIR"}
+	}
+	return nil
+}
