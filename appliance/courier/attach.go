@@ -72,6 +72,7 @@ func (s *shard) attach(a *attachment) {
 	sub.changed, sub.used = s.c.ob.Wall(), s.c.ob.Age()
 	sub.state.Open(a.o.Window)
 	s.c.count.connected.Add(1)
+	s.c.presence(sub, true, "")
 	s.touch(sub)
 }
 
@@ -149,6 +150,7 @@ func (a *attachment) Close() {
 		}
 		a.sub.att = nil
 		a.s.c.count.connected.Add(-1)
+		a.s.c.presence(a.sub, false, "disconnected")
 		if !a.sub.durable() {
 			a.s.remove(a.sub)
 			return

@@ -143,6 +143,9 @@ func (s *shard) lose(sub *subscription, why Cause) {
 		a.lost.Store(true)
 		a.link.Lost(why)
 		s.c.count.connected.Add(-1)
+		if why != TakenOver {
+			s.c.presence(sub, false, why.String())
+		}
 	}
 	for _, f := range sub.waits {
 		f.answer <- fetched{err: lostProblem(why)}

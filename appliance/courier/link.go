@@ -30,6 +30,18 @@ const (
 	Stopping                   // the appliance is stopping
 )
 
+func (c Cause) String() string {
+	switch c {
+	case TakenOver:
+		return "taken over"
+	case Removed:
+		return "removed"
+	case Stopping:
+		return "the appliance is stopping"
+	}
+	return "unknown"
+}
+
 // Attachment is what a link holds after attaching. All calls are safe for concurrent use, return
 // without waiting for I/O (they may wait for room in the shard's mailbox), and do nothing once the
 // link is lost or closed.

@@ -179,6 +179,8 @@ func (f *finals) run() {
 			switch v := v.(type) {
 			case announced:
 				f.send(v)
+			case *message.Message:
+				f.volatile(v)
 			case uint64:
 				f.summarize(v)
 			}
@@ -223,10 +225,47 @@ func (f *finals) send(a announced) {
 		return // plain strings always marshal
 	}
 	m := message.New(message.ReceiptTopic(a.publisher, a.ID), body)
-	m.ContentType, m.Volatile = "application/json", true
+	m.ContentType = "application/json"
+	f.volatile(m)
+}
+
+func (f *finals) volatile(m *message.Message) {
+	m.Volatile = true
 	if f.c.Matches(m.Topic) > 0 {
 		_, _ = f.c.Volatile(f.c.ctx, m) // fails only when everything stops
 	}
+}
+
+// say announces something about the appliance on a $edge topic to whoever listens now. It never
+// blocks; what finds the queue full is counted as dropped.
+func (c *Courier) say(topic message.Topic, what any) {
+	body, err := json.Marshal(what)
+	if err != nil {
+		return
+	}
+	m := message.New(topic, body)
+	m.ContentType = "application/json"
+	select {
+	case c.finals.queue <- m:
+	default:
+		c.count.dropped.Add(1)
+	}
+}
+
+// presence announces that a device came or went.
+func (c *Courier) presence(sub *subscription, online bool, why string) {
+	if sub.spec.Kind != Inbox {
+		return
+	}
+	what := struct {
+		Online bool   `json:"online"`
+		Reason string `json:"reason,omitempty"`
+		At     string `json:"at,omitempty"`
+	}{Online: online, Reason: why}
+	if t := c.ob.Wall(); !t.IsZero() {
+		what.At = t.UTC().Format(time.RFC3339)
+	}
+	c.say(message.Topic("$edge/"+sub.spec.Name+"/presence"), what)
 }
 
 // summarize stores the final receipt if nobody owes the message any more.

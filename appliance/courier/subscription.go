@@ -66,6 +66,7 @@ type subscription struct {
 	changed time.Time // when a link came or went; zero: not since the start, or the clock was not trusted
 	used    int64     // when it was last linked, on the age clock
 	over    bool      // holds more than its share of the log
+	near    bool      // holds four fifths of it: the alarm was raised
 
 	lastVolatile *Item // several filters may match one volatile message
 

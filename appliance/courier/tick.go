@@ -65,6 +65,15 @@ func (s *shard) limit(sub *subscription) {
 		sub.over = over
 		s.c.setOver(sub.spec.Name, over)
 	}
+	if near := sub.state.Depth() > most*4/5; near != sub.near {
+		if sub.near = near; near {
+			s.c.say("$edge/alarm/backlog", struct {
+				Subscription string `json:"subscription"`
+				Owed         int64  `json:"owed"`
+				Limit        int64  `json:"limit"`
+			}{sub.spec.Name, sub.state.Depth(), most})
+		}
+	}
 	excess := sub.state.Depth() - most - most/16
 	if excess <= 0 {
 		return
