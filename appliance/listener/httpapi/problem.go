@@ -83,12 +83,8 @@ type problemJSON struct {
 }
 
 // WriteProblem answers a request with an error. An error without a [message.Problem] in its chain is
-// internal: it goes to the log under an incident number, and only the number to the client. Nothing
-// is written when the client is gone.
+// internal: it goes to the log under an incident number, and only the number to the client.
 func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
-	if gone(r, err) {
-		return
-	}
 	body := problemJSON{Type: "about:blank"}
 	if i, ok := indexOf(err); ok {
 		body.Index = &i
@@ -96,6 +92,9 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 	switch p := message.ProblemOf(err); {
 	case p != nil:
 		body.Code, body.Detail = p.Code, p.Detail
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		// Either the client is gone and nobody reads this, or the appliance is stopping.
+		body.Code, body.Detail = message.CodeUnavailable, "the gateway is stopping; try again soon"
 	case errors.Is(err, context.DeadlineExceeded):
 		body.Code, body.Detail = message.CodeTimeout, "the answer took too long; what was asked may still happen"
 	default:
@@ -125,11 +124,6 @@ func challenge(r *http.Request) string {
 		return `Bearer realm="edgepost"`
 	}
 	return `Bearer realm="edgepost", error="invalid_token"`
-}
-
-// gone reports whether the request failed because its client went away.
-func gone(r *http.Request, err error) bool {
-	return r.Context().Err() != nil && errors.Is(err, context.Canceled)
 }
 
 // indexOf finds which message of a batch was refused.

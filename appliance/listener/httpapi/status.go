@@ -84,7 +84,7 @@ func (a *api) encodeGlance(s *courier.Status) ([]byte, error) {
 	if s.Storage != "" && s.Storage != "ok" {
 		storage = "refusing messages"
 	}
-	return json.Marshal(&struct {
+	b, err := json.Marshal(&struct {
 		Version   string `json:"version"`
 		Uptime    int64  `json:"uptime"`
 		Storage   string `json:"storage"`
@@ -94,6 +94,7 @@ func (a *api) encodeGlance(s *courier.Status) ([]byte, error) {
 		Owed      int64  `json:"owed"`
 		Anonymous bool   `json:"anonymous"`
 	}{a.Version, int64(s.Uptime / time.Second), storage, s.Connected, s.Published, s.Delivered, s.Owed, s.Anonymous})
+	return append(b, '\n'), err
 }
 
 // health answers probes. The reason of a failure is for who may read the log.

@@ -32,8 +32,8 @@ type infoJSON struct {
 
 func showInfo(i *courier.Info) infoJSON {
 	j := infoJSON{
-		Name: i.Name, Filters: orEmpty(i.Filters), Depth: i.Depth, InFlight: i.InFlight, OldestAge: i.OldestAge.Seconds(),
-		Connected: i.Connected, Since: i.Since, TTL: i.TTL.Seconds(),
+		Name: i.Name, Filters: orEmpty(i.Filters), Depth: i.Depth, InFlight: i.InFlight, OldestAge: i.OldestAge.Round(time.Millisecond).Seconds(),
+		Connected: i.Connected, Since: i.Since.UTC().Truncate(time.Millisecond), TTL: i.TTL.Seconds(),
 		MaxAttempts: i.MaxAttempts, Window: i.Window, Durable: i.Durable,
 	}
 	if !i.Oldest.IsZero() {

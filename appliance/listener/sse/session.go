@@ -14,6 +14,9 @@ import (
 // writeSize is about how many bytes go out in one write: what a socket buffer takes at once.
 const writeSize = 32 << 10
 
+// goodbye is how long a stream may take for its last write when the appliance stops.
+const goodbye = time.Second
+
 // maxSpare is the largest buffer that is used again; a rare large message does not stay in memory.
 const maxSpare = 64 << 10
 
@@ -110,7 +113,10 @@ func (t *stream) serve(s *Server, w http.ResponseWriter, r *http.Request, a cour
 	for {
 		select {
 		case <-r.Context().Done():
-			return
+			// The client is gone, and this fails at once; or the appliance is stopping, and what was queued
+			// counts as sent already.
+			t.Lost(courier.Stopping)
+			out.timeout = min(out.timeout, goodbye)
 		case <-heartbeat.C:
 			out.text(":\n\n")
 		case <-t.wake:

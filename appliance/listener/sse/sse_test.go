@@ -225,14 +225,14 @@ func TestManyEventsInOneWrite(t *testing.T) {
 	close(w.gate)
 	<-w.flushed
 	<-w.flushed
-	cancel()
-	<-finished
 	if w.writes != 2 {
 		t.Errorf("%d writes for 50 waiting events, want 1 and the greeting", w.writes)
 	}
 	if n := strings.Count(w.text.String(), "data: "); n != 50 {
 		t.Errorf("%d events of 50 arrived", n)
 	}
+	cancel()
+	<-finished
 	select {
 	case <-f.att.closed:
 	default:
@@ -350,6 +350,25 @@ func TestLostSaysBye(t *testing.T) {
 				t.Errorf("the stream goes on after bye: %v", err)
 			}
 		})
+	}
+}
+
+// TestStopWritesWhatIsQueued cancels the request's context, as the server does when it stops.
+func TestStopWritesWhatIsQueued(t *testing.T) {
+	f := newFake()
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &countingWriter{header: http.Header{}, flushed: make(chan struct{}, 100), gate: make(chan struct{})}
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		New(Options{Core: f, Refuse: refuse}).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/v1/stream?topic=a", nil))
+	}()
+	(<-f.link).Deliver(delivery(1, "1"))
+	cancel()
+	close(w.gate)
+	<-finished
+	if got := w.text.String(); !strings.Contains(got, "id: k3f9w2xq-1\n") || !strings.HasSuffix(got, "event: bye\ndata: {\"reason\":\"stopping\"}\n\n") {
+		t.Errorf("%q", got)
 	}
 }
 
