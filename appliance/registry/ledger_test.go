@@ -83,7 +83,6 @@ func (m *model) step(t *testing.T, r *Registry, rnd *rand.Rand) {
 	name, group := fmt.Sprint("n", rnd.IntN(12)), fmt.Sprint("g", rnd.IntN(4))
 	d, isDevice := m.devices[name]
 	_, isKey := m.keys[name]
-	_, isGroup := m.groups[group]
 	rules := message.Rules{}
 	if rnd.IntN(2) == 0 {
 		rules = message.Rules{Publish: []message.Filter{"a/#", "b/+"}, DenySubscribe: []message.Filter{message.Filter(group)}}
@@ -96,7 +95,7 @@ func (m *model) step(t *testing.T, r *Registry, rnd *rand.Rand) {
 		}
 		return ok
 	}
-	switch rnd.IntN(10) {
+	switch op := rnd.IntN(10); op {
 	case 0, 1:
 		token, err := r.AddDevice(ctx, Device{ID: name, Label: label, Groups: []string{group}, Rules: rules})
 		if expect(err, !isDevice && !isKey) {
@@ -130,27 +129,38 @@ func (m *model) step(t *testing.T, r *Registry, rnd *rand.Rand) {
 			delete(m.keys, name)
 			delete(m.tokens, name)
 		}
-	case 7:
+	default:
+		m.stepGroup(r, op, name, group, label, expect)
+	}
+}
+
+// stepGroup is a change of groups or of the gateway's name.
+func (m *model) stepGroup(r *Registry, op int, name, group, label string, expect func(error, bool) bool) {
+	ctx := context.Background()
+	d, isDevice := m.devices[name]
+	_, isGroup := m.groups[group]
+	switch {
+	case op == 7:
 		if expect(r.Join(ctx, group, name), isDevice && isGroup) && !slices.Contains(d.Groups, group) {
 			d.Groups = append(slices.Clone(d.Groups), group)
 			slices.Sort(d.Groups)
 			m.devices[name] = d
 		}
-	case 8:
-		if isGroup && rnd.IntN(2) == 0 {
-			expect(r.RemoveGroup(ctx, group), true)
-			delete(m.groups, group)
-			for id, d := range m.devices {
-				m.devices[id] = withoutGroup(d, group)
-			}
-		} else if expect(r.AddGroup(ctx, group, label), !isGroup) {
+	case op == 8 && isGroup && len(label)%2 == 0:
+		expect(r.RemoveGroup(ctx, group), true)
+		delete(m.groups, group)
+		for id, d := range m.devices {
+			m.devices[id] = withoutGroup(d, group)
+		}
+	case op == 8:
+		if expect(r.AddGroup(ctx, group, label), !isGroup) {
 			m.groups[group] = label
 		}
-	case 9:
-		if rnd.IntN(4) == 0 {
-			expect(r.SetName(ctx, name), true)
-			m.name = name
-		} else if expect(r.Leave(ctx, group, name), isDevice && isGroup) {
+	case len(label)%4 == 0:
+		expect(r.SetName(ctx, name), true)
+		m.name = name
+	default:
+		if expect(r.Leave(ctx, group, name), isDevice && isGroup) {
 			m.devices[name] = withoutGroup(d, group)
 		}
 	}
