@@ -149,6 +149,7 @@ func (c *Courier) Start(ctx context.Context) error {
 // ready ends the replay on a shard.
 func (s *shard) ready() {
 	s.live = true
+	s.applied = max(s.applied, s.c.ob.Head())
 	for _, sub := range s.subs {
 		sub.applied = 0
 		if sub.linked {

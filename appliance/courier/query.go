@@ -29,7 +29,7 @@ func (c *Courier) History(ctx context.Context, q Query, may func(message.Topic) 
 		head := c.ob.Head()
 		last := head
 		err := c.ob.Scan(q.Filter, from, head, func(m *message.Message) bool {
-			if may(m.Topic) {
+			if may(m.Topic) && (m.Expires == 0 || m.Expires > c.ob.Age()) {
 				page.Messages = append(page.Messages, m)
 			}
 			last = m.Seq
@@ -97,6 +97,9 @@ func (c *Courier) Trace(ctx context.Context, id message.ID) (*message.Trace, err
 	for _, p := range live {
 		p.Topic = o.Message.Topic
 		t.Places = append(t.Places, p)
+	}
+	if len(t.Places) == 0 && o.Cancelled {
+		t.Places = append(t.Places, message.Receipt{ID: id, Topic: o.Message.Topic, State: message.Cancelled, Reason: "withdrawn before anybody owed it"})
 	}
 	t.Places = latest(t.Places)
 	return t, nil

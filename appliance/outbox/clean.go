@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"time"
 
 	"edgepost/wal"
 )
@@ -22,14 +23,15 @@ type genNeed struct {
 // replay.
 func (k *keeper) clean() {
 	b := k.b
+	over := b.log.Size() > b.limit.Load()
 	defer func() { b.full.Store(b.log.Size() > b.limit.Load()) }()
-	if len(k.snaps) < 2 || !b.holds.TryLock() {
+	if len(k.snaps) < 2 || !over && !k.worthLooking() || !b.holds.TryLock() {
 		return
 	}
 	defer b.holds.Unlock()
 	safe := k.snaps[1].from
 	tail := b.o.RetainBytes
-	if b.log.Size() > b.limit.Load() {
+	if over {
 		tail = 0
 	}
 	gens, empty := k.needs()
@@ -45,6 +47,20 @@ func (k *keeper) clean() {
 			b.o.Log.Warn("carrying records forward failed, trying again later", "error", err)
 		}
 	}
+}
+
+// cleanEvery is how often the log is cleaned when no generation was added.
+const cleanEvery = 10 * time.Second
+
+// worthLooking spares the shards the counting of their debts: a new generation or time makes it worth
+// while.
+func (k *keeper) worthLooking() bool {
+	n := k.b.log.Stats().Rotations
+	if n == k.cleanedAt && time.Since(k.cleaned) < cleanEvery {
+		return false
+	}
+	k.cleanedAt, k.cleaned = n, time.Now()
+	return true
 }
 
 func (k *keeper) gone(gens []genNeed, drop []uint64) {

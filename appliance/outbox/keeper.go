@@ -28,6 +28,9 @@ type keeper struct {
 	// ----
 	b     *Outbox
 	snaps []snapInfo // newest first, at most two
+
+	cleanedAt int64     // rotations of the log at the last look for what can be cleaned
+	cleaned   time.Time // when that was
 }
 
 // startSkip is how many sequence numbers each start leaves out (DESIGN §5).

@@ -59,6 +59,7 @@ type Outcome struct {
 	Settled    []Settlement // in log order
 	Waits      bool         // it waits for its delay
 	Due        int64        // then: until when, on the age clock
+	Cancelled  bool         // it was withdrawn
 	Incomplete bool         // older outcomes may no longer be kept
 }
 
@@ -79,7 +80,7 @@ func (b *Outbox) Outcome(id message.ID) (Outcome, error) {
 	copies := map[uint64]bool{id.Seq: true}
 	o.Copies = append(o.Copies, id.Seq)
 	scanErr := b.log.Scan(id.Seq+1, math.MaxUint64, func(seq uint64, data []byte, stamp wal.Stamp, _ bool) bool {
-		if len(data) == 0 || Kind(data[0]) != KindMessage && Kind(data[0]) != KindSettlement {
+		if len(data) == 0 || Kind(data[0]) != KindMessage && Kind(data[0]) != KindSettlement && Kind(data[0]) != KindCancel {
 			return true
 		}
 		if Kind(data[0]) == KindMessage && !hasOriginFlag(data) {
@@ -94,6 +95,7 @@ func (b *Outbox) Outcome(id message.ID) (Outcome, error) {
 			o.Copies = append(o.Copies, seq)
 			o.Message = e.Msg
 		}
+		o.Cancelled = o.Cancelled || e.Kind == KindCancel && copies[e.Cancel]
 		for i := range e.Settled {
 			e.Settled[i].Wall = stamp.Wall
 		}

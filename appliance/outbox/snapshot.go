@@ -258,6 +258,7 @@ func (b *Outbox) replayFrom(first uint64) error {
 	if len(batch) > 0 {
 		b.feed.Committed(batch)
 	}
+	b.tables.applied = max(b.tables.applied, b.log.Head())
 	return nil
 }
 
