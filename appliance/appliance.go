@@ -265,7 +265,39 @@ func (a *Appliance) fillStatus(st *courier.Status) {
 	if !st.ClockTrusted {
 		st.Warnings = append(st.Warnings, "the clock is not trusted: it shows a time before this program was built, or before the last message")
 	}
+	for _, d := range a.core.reg.Damage() {
+		st.Warnings = append(st.Warnings, "the disk damaged the register of devices: "+d)
+	}
 	if n := len(a.core.ob.Losses()); n > 0 {
 		st.Warnings = append(st.Warnings, fmt.Sprintf("the disk damaged %d ranges of the log; see: edgepost log verify", n))
 	}
+}
+
+// Publish stores a message in the name of the owner: for a program that embeds the appliance. It
+// returns after the fsync.
+func (a *Appliance) Publish(ctx context.Context, m *message.Message) (message.StoredAs, error) {
+	return a.core.Publish(ctx, a.core.Owner(), m)
+}
+
+// Subscribe makes a durable subscription of the owner: for a program that embeds the appliance, which
+// reads it with [Appliance.Fetch].
+func (a *Appliance) Subscribe(ctx context.Context, name string, filters ...message.Filter) error {
+	_, _, err := a.core.PutSubscription(ctx, a.core.Owner(), name, courier.NamedSpec{Filters: filters})
+	return err
+}
+
+// Fetch leases up to most messages of such a subscription, see [courier.Courier.Fetch].
+func (a *Appliance) Fetch(ctx context.Context, name string, most int, wait time.Duration) ([]courier.Delivery, error) {
+	return a.core.Fetch(ctx, a.core.Owner(), courier.Ref{Name: name}, most, wait)
+}
+
+// AddDevice registers a device and returns its token: for a program that embeds the appliance.
+func (a *Appliance) AddDevice(ctx context.Context, id string) (token string, err error) {
+	return a.core.AddDevice(ctx, a.core.Owner(), registry.Device{ID: id})
+}
+
+// Status shows the appliance at one glance.
+func (a *Appliance) Status() courier.Status {
+	st, _ := a.core.Status(context.Background(), a.core.Owner()) // it never fails
+	return st
 }
