@@ -256,11 +256,12 @@ func (s *shard) forget(sub *subscription, f *fetch) {
 
 // serve answers the readers that wait, first come first served.
 func (s *shard) serve(sub *subscription, now time.Time) {
+	age := s.c.ob.Age()
 	for len(sub.waits) > 0 {
 		f := sub.waits[0]
 		var list []Delivery
 		for len(list) < f.max {
-			d, ok := s.next(sub, now)
+			d, ok := s.next(sub, now, age)
 			if !ok {
 				break
 			}

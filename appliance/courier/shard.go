@@ -279,12 +279,12 @@ func (s *shard) pump() {
 
 // push transmits what the window and the link have room for; true when it stopped for fairness only.
 func (s *shard) push(sub *subscription, now time.Time) (more bool) {
-	a := sub.att
+	a, age := sub.att, s.c.ob.Age()
 	for range turnSize {
 		if sub.stuck {
 			return false
 		}
-		d, ok := s.next(sub, now)
+		d, ok := s.next(sub, now, age)
 		if !ok {
 			return false
 		}
@@ -322,8 +322,9 @@ func (s *shard) sent(sub *subscription, d Delivery, now, deadline time.Time) {
 	}
 }
 
-// next finds what to transmit next, ending on the way what must not be transmitted any more.
-func (s *shard) next(sub *subscription, now time.Time) (Delivery, bool) {
+// next finds what to transmit next, ending on the way what must not be transmitted any more. age is
+// the present on the age clock, read once a turn.
+func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, bool) {
 	for {
 		c, ok := sub.state.Next(now)
 		if !ok {
@@ -338,7 +339,6 @@ func (s *shard) next(sub *subscription, now time.Time) (Delivery, bool) {
 			s.c.o.Log.Error("reading a message failed", "seq", c.Seq, "error", err)
 			return Delivery{}, false
 		}
-		age := s.c.ob.Age()
 		expires := sub.expiry(item.Msg)
 		switch {
 		case expires != 0 && expires <= age:
