@@ -36,10 +36,28 @@ type faultDisk struct {
 
 type faultFile struct{ written, synced int64 }
 
-// undo takes back a directory operation in a copy of the log.
+// undo is a directory operation that can be taken back in a copy of the log. Paths are relative to the log.
 type undo struct {
-	dir  string // relative to root
-	back func(root string)
+	op   string
+	dir  string // whose entry it changed
+	path string
+	from string // rename: the old name; remove: where the file is kept
+}
+
+func (u *undo) back(root string) {
+	path := filepath.Join(root, u.path)
+	switch u.op {
+	case "mkdir":
+		os.RemoveAll(path)
+	case "create":
+		os.Remove(path)
+	case "rename":
+		os.Rename(path, filepath.Join(root, u.from))
+	case "rmdir":
+		os.Mkdir(path, 0o700)
+	case "remove":
+		os.Link(u.from, path)
+	}
 }
 
 func newFaultDisk(t testing.TB, root string) *faultDisk {
@@ -69,10 +87,10 @@ func (d *faultDisk) rel(path string) string {
 	return r
 }
 
-func (d *faultDisk) did(dir string, back func(root string)) {
+func (d *faultDisk) did(op, path, from string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.undo = append(d.undo, undo{d.rel(dir), back})
+	d.undo = append(d.undo, undo{op: op, dir: d.rel(filepath.Dir(path)), path: d.rel(path), from: from})
 }
 
 func (d *faultDisk) Mkdir(path string) error {
@@ -83,8 +101,7 @@ func (d *faultDisk) Mkdir(path string) error {
 	if err := d.osDisk.Mkdir(path); err != nil {
 		return err
 	}
-	rel := d.rel(path)
-	d.did(filepath.Dir(path), func(root string) { os.RemoveAll(filepath.Join(root, rel)) })
+	d.did("mkdir", path, "")
 	return nil
 }
 
@@ -103,9 +120,14 @@ func (d *faultDisk) Rename(from, to string) error {
 			delete(d.files, path)
 		}
 	}
-	d.mu.Unlock()
 	a, b := d.rel(from), d.rel(to)
-	d.did(filepath.Dir(to), func(root string) { os.Rename(filepath.Join(root, b), filepath.Join(root, a)) })
+	for i, u := range d.undo {
+		if u.dir == a {
+			d.undo[i].dir, d.undo[i].path = b, filepath.Join(b, filepath.Base(u.path))
+		}
+	}
+	d.mu.Unlock()
+	d.did("rename", to, a)
 	return nil
 }
 
@@ -114,7 +136,6 @@ func (d *faultDisk) Remove(path string) error {
 	if err := d.step("remove"); err != nil {
 		return err
 	}
-	rel := d.rel(path)
 	info, err := os.Lstat(path)
 	if err != nil {
 		return err
@@ -123,7 +144,7 @@ func (d *faultDisk) Remove(path string) error {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
-		d.did(filepath.Dir(path), func(root string) { os.Mkdir(filepath.Join(root, rel), 0o700) })
+		d.did("rmdir", path, "")
 		return nil
 	}
 	kept := filepath.Join(d.trash, fmt.Sprint(rand.Uint64()))
@@ -133,7 +154,7 @@ func (d *faultDisk) Remove(path string) error {
 	if err := os.Remove(path); err != nil {
 		return err
 	}
-	d.did(filepath.Dir(path), func(root string) { os.Link(kept, filepath.Join(root, rel)) })
+	d.did("remove", path, kept)
 	return nil
 }
 
@@ -145,14 +166,7 @@ func (d *faultDisk) SyncDir(path string) error {
 	rel := d.rel(path)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Journaled directory operations reach the disk in order, so everything older is durable too.
-	last := -1
-	for i, u := range d.undo {
-		if u.dir == rel {
-			last = i
-		}
-	}
-	d.undo = d.undo[last+1:]
+	d.undo = slices.DeleteFunc(d.undo, func(u undo) bool { return u.dir == rel })
 	return nil
 }
 
@@ -182,8 +196,7 @@ func (d *faultDisk) Create(dir string, part int64) (segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	rel := filepath.Join(d.rel(dir), firstPart)
-	d.did(dir, func(root string) { os.Remove(filepath.Join(root, rel)) })
+	d.did("create", filepath.Join(dir, firstPart), "")
 	f := &faultFile{}
 	d.mu.Lock()
 	d.files[filepath.Join(dir, firstPart)] = f
@@ -295,9 +308,11 @@ func (d *faultDisk) powerCut(t testing.TB, rng *rand.Rand) string {
 		}
 		write(t, name, b)
 	}
-	keep := rng.IntN(len(d.undo) + 1)
-	for i := len(d.undo) - 1; i >= keep; i-- {
-		d.undo[i].back(to)
+	odds := rng.IntN(3) // none of them, half, all
+	for _, u := range slices.Backward(d.undo) {
+		if rng.IntN(2) < odds {
+			u.back(to)
+		}
 	}
 	return to
 }
@@ -323,7 +338,7 @@ func newLedger(t testing.TB) *ledger {
 
 func (g *ledger) options() Options {
 	o := testOptions()
-	o.Generation = 2 << 10
+	o.Generation = 1 << 10
 	o.Reserve = 4 << 10
 	o.Linger = -1
 	o.Committed = g.committed

@@ -216,11 +216,8 @@ func (s *Side) finish(drop []uint64) error {
 		return err
 	}
 	dir := filepath.Join(l.dir, g.name)
-	err := s.seg.Sync()
-	if err == nil {
-		err = s.seg.Close()
-		s.seg = nil
-	}
+	err := s.seg.Close() // it syncs
+	s.seg = nil
 	if err == nil {
 		err = l.disk.SyncDir(dir)
 	}
