@@ -74,13 +74,10 @@ func (k *keeper) gone(gens []genNeed, drop []uint64) {
 // needs lists the closed generations in sequence order with what still needs each, and those
 // without a record.
 func (k *keeper) needs() (gens []genNeed, empty []uint64) {
-	var bytes, records int64
 	for _, g := range k.b.log.Generations() {
 		if g.Kind == wal.Snapshot {
 			continue
 		}
-		bytes += g.Bytes
-		records += g.Records
 		if g.Open {
 			continue
 		}
@@ -89,9 +86,6 @@ func (k *keeper) needs() (gens []genNeed, empty []uint64) {
 		} else {
 			gens = append(gens, genNeed{Generation: g})
 		}
-	}
-	if records > 0 {
-		k.average.Store(bytes / records)
 	}
 	if len(gens) == 0 {
 		return nil, empty

@@ -46,7 +46,7 @@ type snapInfo struct {
 func (k *keeper) start() {
 	b := k.b
 	ctx, cancel := context.WithCancel(context.Background())
-	k.cancel, k.kick = cancel, make(chan struct{}, 1)
+	k.cancel = cancel
 	b.mu.Lock()
 	k.dueAt.Store(b.tables.nextDue())
 	b.mu.Unlock()
@@ -62,11 +62,16 @@ func (k *keeper) stop() {
 
 // due says when the tables next want attention. Called by the committer: it must not block.
 func (k *keeper) due(at int64) {
-	if old := k.dueAt.Swap(at); at < old && k.kick != nil {
-		select {
-		case k.kick <- struct{}{}:
-		default:
-		}
+	if old := k.dueAt.Swap(at); at < old {
+		k.wake()
+	}
+}
+
+// wake gives the keeper a turn now. It never blocks.
+func (k *keeper) wake() {
+	select {
+	case k.kick <- struct{}{}:
+	default:
 	}
 }
 
@@ -83,6 +88,7 @@ func (k *keeper) run(ctx context.Context) {
 		k.release(ctx)
 		k.expire()
 		k.snapshotIfDue()
+		k.weigh()
 		k.clean()
 		wait := keepEvery
 		if due := k.dueAt.Load(); due != math.MaxInt64 {
@@ -186,6 +192,20 @@ func (b *Outbox) reschedule(l lifetime, next, now int64) {
 		list = append(list, have)
 	}
 	b.tables.lifetimes = list
+}
+
+// weigh finds what one record takes on disk, for those who must tell bytes from a number of records.
+func (k *keeper) weigh() {
+	var bytes, records int64
+	for _, g := range k.b.log.Generations() {
+		if g.Kind != wal.Snapshot {
+			bytes += g.Bytes
+			records += g.Records
+		}
+	}
+	if records > 0 {
+		k.average.Store(bytes / records)
+	}
 }
 
 // snapshotRatio: a snapshot is written when the log grew by this many times its size since the last

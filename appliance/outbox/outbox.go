@@ -65,6 +65,8 @@ type Outbox struct {
 	limit atomic.Int64 // present byte budget
 	full  atomic.Bool  // over the budget with nothing left to clean
 
+	unwatched int64 // bytes stored since the last look at the budget; the committer's
+
 	mu      sync.Mutex // guards the tables below
 	tables  tables
 	pending []Settlement // waiting for a frame
@@ -97,7 +99,7 @@ func Open(dir string, o Options) (*Outbox, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Outbox{o: o}
-	b.keep.b = b
+	b.keep.b, b.keep.kick = b, make(chan struct{}, 1)
 	b.limit.Store(o.MaxBytes)
 	b.tables.init(o.MaxBytes)
 	b.flush = time.AfterFunc(time.Hour, func() { b.log.Flush() })
@@ -224,6 +226,26 @@ func (b *Outbox) committed(batch wal.Batch) {
 	b.mu.Unlock()
 	b.feed.Committed(entries)
 	b.keep.due(wake)
+	b.watchBudget(batch.Records)
+}
+
+// watchEvery is how many bytes of records are stored between two looks at the budget.
+const watchEvery = 128 << 10
+
+// watchBudget refuses publishers as soon as the log is over its budget; the keeper takes them in again
+// after cleaning. Called by the committer only.
+func (b *Outbox) watchBudget(recs []wal.Record) {
+	for _, r := range recs {
+		b.unwatched += int64(len(r.Data))
+	}
+	if b.unwatched < watchEvery {
+		return
+	}
+	b.unwatched = 0
+	if b.log.Size() > b.limit.Load() {
+		b.full.Store(true)
+		b.keep.wake()
+	}
 }
 
 // Settle ends debts. It does not wait: the settlements ride in the next frame, at the latest after
