@@ -51,9 +51,14 @@ func (c *cursor) next() bool {
 }
 
 func (c *cursor) token() uint64 {
-	if v := c.data[c.at]; v < 0x80 {
+	d := c.data[c.at:]
+	if d[0] < 0x80 {
 		c.at++
-		return uint64(v)
+		return uint64(d[0])
+	}
+	if len(d) > 1 && d[1] < 0x80 { // these two cases are nearly all
+		c.at += 2
+		return uint64(d[0]&0x7f) | uint64(d[1])<<7
 	}
 	v, n := binary.Uvarint(c.data[c.at:])
 	c.at += n

@@ -21,12 +21,19 @@ type live struct {
 	waiting int // waiting and due
 
 	cursor    [2]uint64 // by lane, see the invariant
-	offer     uint64    // what Next last found by moving a cursor; 0: moved since
+	offer     offer     // what Next last found by moving a cursor; zero when something got in between
 	deadlines timers    // of flying tracks
 	retries   timers    // of waiting tracks
 	due       Set
 	withdrawn []uint64
 	start     time.Time // the scale's zero; keeps the monotonic clock's reading, if there is one
+}
+
+// offer is a number that is owed, in the lane that it names, and the first one above its cursor that
+// is not active.
+type offer struct {
+	seq    uint64
+	urgent bool
 }
 
 // scale returns t in nanoseconds since the first time that was ever seen. 0 is no time.
@@ -114,6 +121,16 @@ func (l *live) ripen(now time.Time) {
 func (l *live) forget(t *track) {
 	l.setPhase(t, resting, 0)
 	l.tracks.remove(t.seq)
+}
+
+// goBack makes Next see a new debt that may lie before what it has passed.
+func (l *live) goBack(urgent bool, seq uint64) {
+	if seq < l.offer.seq {
+		l.offer = offer{}
+	}
+	if at := &l.cursor[index(urgent)]; seq <= *at {
+		*at = seq - 1
+	}
 }
 
 // active reports whether the number is on its way or has its own time to be.

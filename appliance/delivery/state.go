@@ -46,9 +46,8 @@ func (s *State) Owe(seq uint64, urgent bool) {
 		l = new(lane)
 		s.urgent = l
 	}
-	if l.Add(seq) && s.live != nil && seq <= s.live.cursor[index(urgent)] {
-		s.live.cursor[index(urgent)] = seq - 1
-		s.live.offer = 0
+	if l.Add(seq) && s.live != nil {
+		s.live.goBack(urgent, seq)
 	}
 }
 
@@ -172,7 +171,7 @@ func (s *State) Close() {
 	if l == nil {
 		return
 	}
-	l.open, l.window, l.cursor, l.offer, l.deadlines = false, 0, [2]uint64{}, 0, nil
+	l.open, l.window, l.cursor, l.offer, l.deadlines = false, 0, [2]uint64{}, offer{}, nil
 	for i := 0; l.flying > 0 && i < len(l.tracks.all()); {
 		t := &l.tracks.all()[i]
 		switch {
@@ -185,6 +184,7 @@ func (s *State) Close() {
 			i++
 		}
 	}
+	l.tracks.trim()
 	s.rest()
 }
 
@@ -250,7 +250,7 @@ func (s *State) Next(now time.Time) (Candidate, bool) {
 				break
 			}
 			if !l.active(seq) {
-				l.offer = seq
+				l.offer = offer{seq, urgent}
 				return s.candidate(seq, urgent), true
 			}
 			*at = seq
@@ -301,7 +301,10 @@ func (s *State) Sent(seq uint64, now, deadline time.Time) {
 		if l.flying >= s.Window() {
 			return
 		}
-		lane, urgent := s.find(seq)
+		lane, urgent := s.lane(l.offer.urgent), l.offer.urgent
+		if seq != l.offer.seq { // else there is nothing to search for
+			lane, urgent = s.find(seq)
+		}
 		if lane == nil {
 			return
 		}
@@ -320,9 +323,9 @@ func (s *State) Sent(seq uint64, now, deadline time.Time) {
 		at = l.scale(deadline)
 	}
 	l.setPhase(t, flying, at)
-	if seq == l.offer {
+	if seq == l.offer.seq {
 		l.cursor[index(t.urgent)] = seq
-		l.offer = 0
+		l.offer = offer{}
 	}
 }
 
@@ -427,6 +430,7 @@ func (s *State) RetryDue(seq uint64) (time.Time, bool) {
 // owed.
 func (s *State) Drop(seq uint64) (wasInFlight, ok bool) {
 	if s.live != nil {
+		s.live.offer = offer{}
 		if t := s.live.tracks.get(seq); t != nil {
 			wasInFlight = t.phase == flying
 			s.end(t)

@@ -109,10 +109,19 @@ func (t *table) remove(seq uint64) {
 	}
 	if t.head == len(t.buf) {
 		t.buf, t.head = t.buf[:0], 0
-		if cap(t.buf) > 4*DefaultWindow {
+		if cap(t.buf) > spare {
 			t.buf = nil
 		}
 	}
+}
+
+// spare is how many elements of room an empty table or heap keeps: an idle connection should cost
+// little, and what was busy once is mostly idle.
+const spare = 32
+
+// trim gives spare room back.
+func (t *table) trim() {
+	t.buf, t.head = append([]track(nil), t.all()...), 0
 }
 
 // timer says that something is to happen with seq. It is stale when the track of seq says otherwise.
@@ -144,6 +153,9 @@ func (h *timers) pop() {
 	last := len(s) - 1
 	s[0] = s[last]
 	*h = s[:last]
+	if last == 0 && cap(s) > spare {
+		*h = nil
+	}
 	h.sink(0)
 }
 
