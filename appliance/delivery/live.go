@@ -52,6 +52,7 @@ func (l *live) time(at int64) time.Time { return l.start.Add(time.Duration(at)) 
 // setPhase moves a track and keeps the counters.
 func (l *live) setPhase(t *track, p phase, at int64) {
 	switch t.phase {
+	case resting:
 	case flying:
 		l.flying--
 	case waiting:
@@ -62,6 +63,7 @@ func (l *live) setPhase(t *track, p phase, at int64) {
 	}
 	t.phase, t.at = p, at
 	switch p {
+	case resting:
 	case flying:
 		l.flying++
 		if at != 0 {

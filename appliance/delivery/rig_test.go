@@ -203,8 +203,15 @@ func TestStateRandomEvents(t *testing.T) {
 		weight int
 		do     func(*rig)
 	}{
-		{30, (*rig).owe}, {35, (*rig).send}, {20, (*rig).ack}, {7, (*rig).nack}, {8, (*rig).timeouts},
-		{4, (*rig).end}, {3, (*rig).link}, {2, (*rig).withdrawn}, {2, (*rig).rare},
+		{30, (*rig).owe},
+		{35, (*rig).send},
+		{20, (*rig).ack},
+		{7, (*rig).nack},
+		{8, (*rig).timeouts},
+		{4, (*rig).end},
+		{3, (*rig).link},
+		{2, (*rig).withdrawn},
+		{2, (*rig).rare},
 	}
 	total := 0
 	for _, s := range steps {

@@ -40,7 +40,7 @@ func (id ID) IsZero() bool { return id.Seq == 0 }
 func ParseID(s string) (ID, error) {
 	epoch, seq, ok := strings.Cut(s, "-")
 	n, err := strconv.ParseUint(seq, 10, 64)
-	if !ok || err != nil || n == 0 || len(epoch) != EpochBits/5 || strings.Trim(epoch, epochAlphabet) != "" {
+	if !ok || err != nil || seq[0] == '0' || len(epoch) != EpochBits/5 || strings.Trim(epoch, epochAlphabet) != "" {
 		return ID{}, Problemf(CodeBadID, "%.60q is not a message id; one looks like k3f9w2xq-4712", s)
 	}
 	return ID{Epoch: Epoch(epoch), Seq: n}, nil

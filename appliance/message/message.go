@@ -39,7 +39,7 @@ const (
 type ReceiptMode uint8
 
 const (
-	// NoReceipt: outcomes are counted and traced, nothing is announced.
+	// NoReceipt announces nothing; outcomes are counted and traced.
 	NoReceipt ReceiptMode = iota
 	// EachReceipt announces every outcome on the publisher's receipt topic, not stored.
 	EachReceipt
@@ -112,6 +112,9 @@ func (m *Message) Check() error {
 	if m.TTL < 0 || m.TTL > MaxTTL || m.Delay < 0 || m.Delay > MaxTTL {
 		return Problemf(CodeBadRequest, "ttl %v or delay %v is out of range 0 to %v", m.TTL, m.Delay, MaxTTL)
 	}
+	if m.QoS > ExactlyOnce || m.Receipt > FinalReceipt {
+		return Problemf(CodeBadRequest, "qos %d or receipt mode %d is out of range 0 to 2", m.QoS, m.Receipt)
+	}
 	if m.Volatile && (m.Delay > 0 || m.Retain) {
 		return Problemf(CodeBadRequest, "a volatile message is not stored, so it can be neither delayed nor retained")
 	}
@@ -126,9 +129,15 @@ func (m *Message) Check() error {
 func (m *Message) checkAttributes() error {
 	e := &m.Event
 	for _, a := range [...]Property{
-		{"content type", m.ContentType}, {"event id", e.ID}, {"event source", e.Source}, {"event type", e.Type},
-		{"event subject", e.Subject}, {"event dataschema", e.DataSchema}, {"event time", e.Time},
-		{"correlation data", string(m.Correlation)}, {"idempotency key", m.Key},
+		{"content type", m.ContentType},
+		{"event id", e.ID},
+		{"event source", e.Source},
+		{"event type", e.Type},
+		{"event subject", e.Subject},
+		{"event dataschema", e.DataSchema},
+		{"event time", e.Time},
+		{"correlation data", string(m.Correlation)},
+		{"idempotency key", m.Key},
 	} {
 		if len(a.Value) > MaxAttributeBytes {
 			return Problemf(CodeTooLarge, "the %s has %d bytes; the limit is %d", a.Key, len(a.Value), MaxAttributeBytes)

@@ -51,9 +51,6 @@ func Problemf(code, format string, args ...any) *Problem {
 
 // ProblemOf returns the [Problem] in err's chain, or nil.
 func ProblemOf(err error) *Problem {
-	var p *Problem
-	if errors.As(err, &p) {
-		return p
-	}
-	return nil
+	p, _ := errors.AsType[*Problem](err)
+	return p
 }

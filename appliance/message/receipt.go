@@ -39,7 +39,7 @@ func ParseState(s string) (State, bool) {
 	return 0, false
 }
 
-// Stored answers a publisher: the message is on stable storage (DESIGN §4).
+// StoredAs answers a publisher: the message is on stable storage (DESIGN §4).
 type StoredAs struct {
 	ID            ID
 	Seq           uint64

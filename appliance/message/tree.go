@@ -60,7 +60,8 @@ func (t *Tree[T]) Add(f Filter, v T) {
 
 // Remove takes the pair out; nothing happens when it is not there.
 func (t *Tree[T]) Remove(f Filter, v T) {
-	parent, n, rest := &t.root, &t.root, string(f)
+	var parent *node[T]
+	n, rest := &t.root, string(f)
 	for {
 		kid := n.kid(firstLevel(rest))
 		if kid == nil || sharedLevels(kid.path, rest) < len(kid.path) {

@@ -2,6 +2,7 @@ package message
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -16,9 +17,7 @@ func (t *Tree[T]) check(tb testing.TB, want map[Filter]map[T]bool) {
 	var walk func(n *node[T], prefix string)
 	walk = func(n *node[T], prefix string) {
 		kids := map[string]*node[T]{}
-		for k, v := range n.kids {
-			kids[k] = v
-		}
+		maps.Copy(kids, n.kids)
 		if n.one != nil {
 			if n.kids != nil {
 				tb.Fatalf("node %q has both a single child and a map", prefix)
