@@ -158,8 +158,9 @@ func (g *gateway) tryStart() error {
 		return err
 	}
 	go func() { cmd.Wait(); close(end) }()
+	probe := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); {
-		res, err := http.Get("http://" + g.addr + "/healthz")
+		res, err := probe.Get("http://" + g.addr + "/healthz")
 		if err == nil {
 			res.Body.Close()
 			if res.StatusCode == http.StatusOK {
