@@ -209,6 +209,13 @@ func (k *checker) mistake(key, format string, args ...any) {
 // Validate checks every value and how they fit together; a zero field is always allowed. The error
 // is [Mistakes].
 func (c *Config) Validate() error {
+	if ms := c.mistakes(); len(ms) > 0 {
+		return ms
+	}
+	return nil
+}
+
+func (c *Config) mistakes() Mistakes {
 	var k checker
 	if c.Name != "" {
 		if err := message.CheckName("gateway name", c.Name); err != nil {
@@ -230,10 +237,7 @@ func (c *Config) Validate() error {
 	k.count("limits.max_subscriptions", c.Limits.MaxSubscriptions, 100_000)
 	k.history(c.History)
 	k.rules("access.anonymous", &c.Access.Anonymous)
-	if len(k.found) > 0 {
-		return k.found
-	}
-	return nil
+	return k.found
 }
 
 func (k *checker) http(h *HTTPConfig) {

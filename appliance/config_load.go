@@ -38,8 +38,7 @@ func LoadConfig(path string) (Config, error) {
 func readConfig(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*os.PathError](err); ok { // it names the file again
 			err = pe.Err
 		}
 		return "", fmt.Errorf("read configuration: %w", err)
@@ -47,8 +46,7 @@ func readConfig(path string) (string, error) {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
 	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*os.PathError](err); ok { // it names the file again
 			err = pe.Err
 		}
 		return "", fmt.Errorf("read configuration: %w", err)
@@ -72,13 +70,7 @@ func parseConfig(file, text string) (Config, error) {
 	}
 	l := loader{lines: keyLines(text)}
 	l.section("", table, reflect.ValueOf(&c).Elem())
-	if len(l.found) == 0 {
-		if err := c.Validate(); err != nil {
-			l.found = err.(Mistakes)
-		}
-	} else if ms, ok := c.Validate().(Mistakes); ok {
-		l.addNew(ms)
-	}
+	l.addNew(c.mistakes())
 	if len(l.found) == 0 {
 		return c, nil
 	}

@@ -186,7 +186,11 @@ func FuzzLoadConfig(f *testing.F) {
 				t.Fatalf("defaults spoil it: %v", again.Validate())
 			}
 		} else {
-			for _, m := range err.(Mistakes) {
+			ms, _ := errors.AsType[Mistakes](err)
+			if len(ms) == 0 {
+				t.Fatalf("an error without mistakes: %v", err)
+			}
+			for _, m := range ms {
 				if m.Line < 0 || m.Line > lines || m.Detail == "" {
 					t.Fatalf("line %d of %d: %v", m.Line, lines, m)
 				}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,8 +69,7 @@ func TestExampleConfig(t *testing.T) {
 // allKeys lists every key of a configuration, with index 0 in lists of sections.
 func allKeys(prefix string, t reflect.Type) []string {
 	var keys []string
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		key := prefix + keyOf(f)
 		switch {
 		case f.Type.Kind() == reflect.Struct:
@@ -190,7 +188,7 @@ func TestMistakeTexts(t *testing.T) {
 	}
 	err := (&Config{Name: "no good"}).Validate()
 	var got Mistakes
-	if !errors.As(err, &got) || len(got) != 1 || got[0].Key != "name" || !slices.Equal(got, err.(Mistakes)) {
+	if !errors.As(err, &got) || len(got) != 1 || got[0].Key != "name" || got[0].Line != 0 {
 		t.Errorf("%v", err)
 	}
 }

@@ -231,11 +231,9 @@ func (p problem) failure(withToken bool) *failure {
 			f.next = "check -token and EDGEPOST_TOKEN; a new token: edgepost device add, edgepost key add"
 		}
 	case message.CodeForbidden:
-		f.next = "use a token that may, or run this on the gateway with -data: the control socket may everything"
-	case message.CodeUnknownDevice:
-		f.next = "see: edgepost device list; add one with: edgepost device add ID"
-	case message.CodeUnknownGroup:
-		f.next = "see: edgepost group list; add one with: edgepost group add NAME"
+		if !strings.Contains(p.Detail, "control socket") {
+			f.next = "use a token that may, or run this on the gateway with -data: the control socket may everything"
+		}
 	case message.CodeStorageFull, message.CodeStorageFailed, message.CodeQuota:
 		f.next = "see: edgepost status"
 	}

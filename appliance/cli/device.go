@@ -76,7 +76,7 @@ func (c *call) addCredential(ctx context.Context, path string, v any, hint strin
 	if c.json {
 		return c.printJSON(body)
 	}
-	for _, line := range strings.Split(hint, "\n") {
+	for line := range strings.SplitSeq(hint, "\n") {
 		c.note("%s", strings.ReplaceAll(line, "edgepost ", c.prog+" "))
 	}
 	return c.print(made.Token + "\n")

@@ -72,17 +72,16 @@ func (l *listening) sessions(ctx context.Context) error {
 		if err == nil {
 			err = s.run(ctx)
 		}
-		var again *retry
+		if ctx.Err() != nil { // an interrupt is how it is meant to end; what err says is its echo
+			err = nil
+		}
+		again := retryOf(err)
 		switch {
-		case ctx.Err() != nil || err == nil:
-			return nil
-		case first && s == nil:
-			return failureFrom(err)
-		}
-		if again = retryOf(err); again == nil {
+		case again == nil:
 			return err
-		}
-		if !l.pause(ctx, again) {
+		case first && s == nil:
+			return again.cause
+		case !l.pause(ctx, again):
 			return nil
 		}
 	}
@@ -132,7 +131,7 @@ func (l *listening) done() bool { return l.limit > 0 && l.shown >= l.limit }
 type retry struct {
 	text  string
 	after time.Duration // what the appliance asked for; 0: the backoff
-	cause *failure      // what it means when it is the first connection
+	cause *failure      // of a connection that was not made: the end of the command when it is the first
 }
 
 func (r *retry) Error() string { return r.text }
@@ -141,13 +140,6 @@ func retryOf(err error) *retry {
 	var r *retry
 	errors.As(err, &r)
 	return r
-}
-
-func failureFrom(err error) error {
-	if r := retryOf(err); r != nil && r.cause != nil {
-		return r.cause
-	}
-	return err
 }
 
 // ring remembers the newest ids: as many as can be on their way twice.

@@ -73,6 +73,7 @@ func (l *listening) connect(ctx context.Context) (*session, error) {
 			f := failureOf(l.client.unreachable(ctx, err))
 			return nil, &retry{text: f.text, cause: f}
 		}
+		defer resp.Body.Close()
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // gorilla gives the first 1 KiB of it
 		f := failureOf(l.client.refusal(resp, body))
 		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
@@ -154,7 +155,7 @@ func (s *session) lost(err error) error {
 	if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
 		text = "the appliance is silent"
 	}
-	return &retry{text: text, cause: &failure{exitUnreachable, text, ""}}
+	return &retry{text: text}
 }
 
 // Close codes of package ws that end the command; after all others it connects again.
@@ -177,7 +178,7 @@ func (s *session) ended(code int, reason string, after time.Duration) error {
 	case closeProtocol, closeTooLarge:
 		return &failure{exitFailed, text, "is the appliance of another version? see: edgepost status"}
 	}
-	return &retry{text: text, after: after, cause: &failure{exitFailed, text, ""}}
+	return &retry{text: text, after: after}
 }
 
 // frame takes the objects of one frame, one a line, and acknowledges what it showed.

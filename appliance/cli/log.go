@@ -68,7 +68,7 @@ func (c *call) verifyLog(dir string, l oneLog) error {
 		return err
 	}
 	if c.json {
-		err = c.printValue(reportJSON{l.name, r.OK(), r.Generations, r.Records, r.Bytes, r.Damaged, r.Lost, r.Torn, r.Unfinished})
+		err = c.printValue(reportJSON{l.name, r.OK(), r.Generations, r.Records, r.Bytes, r.Damaged, lostRanges(r.Lost), r.Torn, r.Unfinished})
 	}
 	if err == nil && !r.OK() {
 		return &failure{exitFailed, fmt.Sprintf("%s is damaged in %d places", dir, r.Damaged), ""}
@@ -84,9 +84,17 @@ type reportJSON struct {
 	Records     int64       `json:"records"`
 	Bytes       int64       `json:"bytes"`
 	Damaged     int         `json:"damaged"`
-	Lost        []wal.Range `json:"lost"`
+	Lost        [][2]uint64 `json:"lost"` // first and last record of each range
 	Torn        int64       `json:"torn"`
 	Unfinished  int         `json:"unfinished"`
+}
+
+func lostRanges(list []wal.Range) [][2]uint64 {
+	out := make([][2]uint64, len(list))
+	for i, r := range list {
+		out[i] = [2]uint64{r.First, r.Last}
+	}
+	return out
 }
 
 func (c *call) dumpLog(dir string, l oneLog) error {

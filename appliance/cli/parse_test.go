@@ -134,7 +134,7 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("fish: %q is missing", part)
 		}
 	}
-	for _, line := range strings.Split(strings.TrimSpace(fish), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(fish), "\n") {
 		if !strings.HasPrefix(line, "complete -c edgepost ") || strings.Count(line, "'")%2 != 0 {
 			t.Errorf("fish: %s", line)
 		}

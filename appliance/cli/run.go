@@ -65,7 +65,7 @@ func Run(ctx context.Context, env Env, args []string) int {
 	if f.code == exitOK {
 		return exitOK
 	}
-	for _, line := range strings.Split(f.text, "\n") {
+	for line := range strings.SplitSeq(f.text, "\n") {
 		c.note("%s", line)
 	}
 	if f.next != "" {

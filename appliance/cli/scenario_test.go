@@ -32,7 +32,7 @@ type step struct {
 
 func steps(text string) []step {
 	var out []step
-	for _, l := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+	for l := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		starts := l == "" || l[0] == '#' || l[0] == '$'
 		if len(out) == 0 || starts && out[len(out)-1].command() != "" {
 			out = append(out, step{})
@@ -101,7 +101,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, _ := io.ReadAll(r.Body)
 	if len(body) > 0 {
-		f.asked = append(f.asked, fmt.Sprintf("%s", body))
+		f.asked = append(f.asked, string(body))
 	}
 	if len(f.answers) == 0 {
 		panic(http.ErrAbortHandler)
@@ -117,14 +117,21 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, doc)
 }
 
-// onSocket serves the handler on a data directory's control socket and returns the directory.
-func onSocket(t *testing.T, h http.Handler) string {
+// shortDir is a new directory; the path of [testing.T.TempDir] is too long for a socket.
+func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ep") // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "ep") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// onSocket serves the handler on a data directory's control socket and returns the directory.
+func onSocket(t *testing.T, h http.Handler) string {
+	t.Helper()
+	dir := shortDir(t)
 	l, err := net.Listen("unix", filepath.Join(dir, "control.sock"))
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +184,7 @@ func (s *step) run(t *testing.T) []string {
 		if text == "" {
 			return
 		}
-		for _, l := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		for l := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
 			got = append(got, strings.TrimRight(sign+" "+l, " "))
 		}
 		if !strings.HasSuffix(text, "\n") {

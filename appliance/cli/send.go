@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -36,7 +37,7 @@ without either it is empty. Without -type the payload is application/json when i
 text/plain when it is text, else application/octet-stream.
 
 -wait[=TIMEOUT] then waits until every subscription is done with the message and prints a line for each with its state:
-exit 0 when all took it, 1 when one gave it up or nobody subscribes, 5 when it takes longer (it stays
+exit 0 when all took it, 1 when one gave it up or nobody waits for it, 5 when it takes longer (it stays
 stored and is delivered later; see edgepost trace).`
 	c.flags.Var(span{&s.ttl}, "ttl", "expire undelivered after `DURATION`, such as 90, 10m or 7d")
 	c.flags.IntVar(&s.priority, "priority", message.DefaultPriority, "`0-9`; from 7 on it goes ahead of what waits")
@@ -61,8 +62,10 @@ func (s *sending) run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	r := request{method: http.MethodPost, path: "/v1/publish", query: url.Values{"topic": {c.args[0]}}, header: s.header(payload),
-		body: bytes.NewReader(payload), wait: s.wait}
+	r := request{
+		method: http.MethodPost, path: "/v1/publish", query: url.Values{"topic": {c.args[0]}},
+		header: s.header(payload), body: bytes.NewReader(payload), wait: s.wait,
+	}
 	if s.wait > 0 {
 		r.query.Set("wait", "delivered")
 		r.query.Set("timeout", s.wait.String())
@@ -171,11 +174,11 @@ type stateJSON struct {
 }
 
 func (p *publishedJSON) lines() string {
-	out := ""
+	var b strings.Builder
 	for _, s := range p.States {
-		out += s.line()
+		b.WriteString(s.line())
 	}
-	return out
+	return b.String()
 }
 
 // line shows one state: "delivered  device/lamp1  attempt 2  2026-11-23T06:00:00Z  (reason)".
@@ -212,7 +215,7 @@ func (p *publishedJSON) outcome(timeout time.Duration, late bool) error {
 	case bad > 0:
 		return &failure{exitFailed, fmt.Sprintf("%d of %d did not take it", bad, n), "see: edgepost trace " + p.ID}
 	case n == 0:
-		return &failure{exitFailed, "it is stored, but no subscription matches its topic", ""}
+		return &failure{exitFailed, "it is stored, but no device and no durable subscription waits for its topic", ""}
 	}
 	return nil
 }
