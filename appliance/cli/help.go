@@ -19,16 +19,25 @@ func helpCommand() *command {
 		switch {
 		case len(call.args) == 0:
 			return call.helpAll(table)
-		case cmd != nil:
-			return call.helpCommand(cmd)
-		case used == len(call.args):
-			return call.helpGroup(table, group)
+		case cmd != nil, used > 0 && used == len(call.args):
+			return call.helpOn(table, cmd, group)
 		case used > 0:
 			return call.unknownIn(table, group, call.args[used:])
 		}
 		return call.unknownCommand(table, call.args[0])
 	}
 	return c
+}
+
+// helpOn explains the command, else the group, else everything.
+func (c *call) helpOn(table []*command, cmd *command, group string) error {
+	switch {
+	case cmd != nil:
+		return c.helpCommand(cmd)
+	case group != "":
+		return c.helpGroup(table, group)
+	}
+	return c.helpAll(table)
 }
 
 func (c *call) helpAll(table []*command) error {

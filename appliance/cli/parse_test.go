@@ -153,3 +153,26 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the line is, it is understood or refused as wrong usage; and help never fails.
+func FuzzLine(f *testing.F) {
+	for _, seed := range []string{"send a b -wait 10s", "device\nadd\n--\n-x", "-data\n--\nstatus", "send\n-wait\n5\na\nb", "help\ndevice\nadd", "-h\nsend", "--\nsend", "-=\n-\n---"} {
+		f.Add(strings.ReplaceAll(seed, " ", "\n"))
+	}
+	f.Fuzz(func(t *testing.T, lines string) {
+		var out strings.Builder
+		c := &call{Env: Env{strings.NewReader(""), &out, &out, func(string) string { return "" }, "1"}, prog: "edgepost"}
+		run, err := c.understand(strings.Split(lines, "\n"))
+		if err != nil {
+			if got := failureOf(err); got.code != exitUsage || got.text == "" {
+				t.Fatalf("exit %d: %v", got.code, err)
+			}
+			return
+		}
+		if c.cmd == nil { // help
+			if err := run(t.Context()); err != nil || !strings.Contains(out.String(), "Usage: edgepost ") {
+				t.Fatalf("help: %v, %q", err, out.String())
+			}
+		}
+	})
+}

@@ -121,41 +121,42 @@ func (c *call) note(format string, args ...any) {
 	fmt.Fprintf(c.Stderr, filepath.Base(c.prog)+": "+format+"\n", args...)
 }
 
-// run finds the command, reads its flags and runs it.
 func (c *call) run(ctx context.Context, args []string) error {
+	run, err := c.understand(args)
+	if err != nil {
+		return err
+	}
+	return run(ctx)
+}
+
+// understand finds the command, reads its flags and arguments, and returns what is to be run.
+func (c *call) understand(args []string) (func(ctx context.Context) error, error) {
 	table := commands()
 	words := split(args, flagKinds(table))
 	cmd, group, used := find(table, words.names())
-	if words.help {
-		switch {
-		case cmd != nil:
-			return c.helpCommand(cmd)
-		case group != "":
-			return c.helpGroup(table, group)
-		}
-		return c.helpAll(table)
-	}
 	switch {
+	case words.help:
+		return func(context.Context) error { return c.helpOn(table, cmd, group) }, nil
 	case cmd != nil:
 	case used > 0:
-		return c.unknownIn(table, group, words.names()[used:])
+		return nil, c.unknownIn(table, group, words.names()[used:])
 	case len(words.plain) == 0:
-		return &failure{exitUsage, "a command is missing", "see: edgepost help"}
+		return nil, &failure{exitUsage, "a command is missing", "see: edgepost help"}
 	default:
-		return c.unknownCommand(table, words.plain[0])
+		return nil, c.unknownCommand(table, words.plain[0])
 	}
 	c.cmd = cmd
 	if err := words.takeWord(cmd, used); err != nil {
-		return err
+		return nil, err
 	}
 	if err := c.parse(cmd, words); err != nil {
-		return err
+		return nil, err
 	}
 	c.args = words.plain[used:]
 	if err := cmd.checkArgs(c.args); err != nil {
-		return err
+		return nil, err
 	}
-	return cmd.run(ctx, c)
+	return func(ctx context.Context) error { return cmd.run(ctx, c) }, nil
 }
 
 func (c *call) unknownCommand(table []*command, word string) error {
