@@ -2,6 +2,7 @@ package courier
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +17,9 @@ type attachment struct {
 	sub  *subscription
 	link Link
 	o    AttachOptions
-	lost atomic.Bool // so that late calls cost nothing; the shard's word is sub.att
+	lost atomic.Bool // so that late calls cost nothing; the shard's word is sub.links
+
+	stuck bool // the link had no room; until Ready. The shard's
 }
 
 // Attach gives the link the named durable subscription. The newest link wins: an older one is told
@@ -65,12 +68,18 @@ func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64) error {
 
 func (s *shard) attach(a *attachment) {
 	sub := a.sub
-	if sub.connected() {
+	if sub.connected() && (sub.spec.Kind != Shared || sub.pull) {
 		s.lose(sub, TakenOver)
 	}
-	sub.att = a
+	sub.links = append(sub.links, a)
 	sub.changed, sub.used = s.c.ob.Wall(), s.c.ob.Age()
-	sub.state.Open(a.o.Window)
+	if len(sub.links) == 1 {
+		window := a.o.Window
+		if sub.spec.Kind == Shared {
+			window = sharedWindow // each link has its own
+		}
+		sub.state.Open(window)
+	}
 	s.c.count.connected.Add(1)
 	s.c.presence(sub, true, "")
 	s.touch(sub)
@@ -81,17 +90,25 @@ func (a *attachment) post(fn func()) {
 		return
 	}
 	_ = a.s.post(a.s.c.ctx, func() { // fails only when everything stops
-		if a.sub.att == a {
+		if a.holds() {
 			fn()
 			a.s.touch(a.sub)
 		}
 	})
 }
 
+// holds reports whether the link still has the subscription. The shard's.
+func (a *attachment) holds() bool { return slices.Contains(a.sub.links, a) }
+
+// has reports whether the message went to this link of a Shared. The shard's.
+func (a *attachment) has(seq uint64) bool { return a.sub.spec.Kind != Shared || a.sub.held[seq] == a }
+
 func (a *attachment) Ack(seqs []uint64) {
 	a.post(func() {
 		for _, seq := range seqs {
-			a.s.ack(a.sub, seq)
+			if a.has(seq) {
+				a.s.ack(a.sub, seq)
+			}
 		}
 	})
 }
@@ -107,7 +124,11 @@ func (s *shard) ack(sub *subscription, seq uint64) bool {
 }
 
 func (a *attachment) Nack(seq uint64, delay time.Duration, reason string, reject bool) {
-	a.post(func() { a.s.nack(a.sub, seq, delay, reason, reject) })
+	a.post(func() {
+		if a.has(seq) {
+			a.s.nack(a.sub, seq, delay, reason, reject)
+		}
+	})
 }
 
 // nack handles a refusal by the device; false when seq was not on its way.
@@ -137,7 +158,7 @@ func (s *shard) nack(sub *subscription, seq uint64, delay time.Duration, reason 
 }
 
 func (a *attachment) Ready() {
-	a.post(func() { a.sub.stuck = false })
+	a.post(func() { a.stuck = false })
 }
 
 func (a *attachment) Close() {
@@ -145,18 +166,34 @@ func (a *attachment) Close() {
 		return
 	}
 	_ = a.s.post(a.s.c.ctx, func() {
-		if a.sub.att != a {
-			return
+		if a.holds() {
+			a.s.detach(a)
 		}
-		a.sub.att = nil
-		a.s.c.count.connected.Add(-1)
-		a.s.c.presence(a.sub, false, "disconnected")
-		if !a.sub.durable() {
-			a.s.remove(a.sub)
-			return
-		}
-		a.s.lose(a.sub, Removed)
 	})
+}
+
+// detach gives up one link.
+func (s *shard) detach(a *attachment) {
+	sub := a.sub
+	s.c.count.connected.Add(-1)
+	s.c.presence(sub, false, "disconnected")
+	sub.links = slices.DeleteFunc(sub.links, func(b *attachment) bool { return a == b })
+	switch {
+	case len(sub.links) > 0: // a Shared: what this link had goes to the others
+		now := time.Now()
+		for seq, holder := range sub.held {
+			if holder == a {
+				delete(sub.held, seq)
+				sub.state.Return(seq, now)
+			}
+		}
+		s.withdrawn(sub)
+		s.touch(sub)
+	case sub.durable():
+		s.lose(sub, Removed)
+	default:
+		s.remove(sub)
+	}
 }
 
 // fetch is a reader that waits for messages of a subscription.

@@ -47,7 +47,7 @@ func (s *shard) change(e *outbox.Entry) {
 		}
 	case outbox.OpRewind:
 		if sub != nil {
-			s.indebt(sub, ch.Debts, ch.From, e.Seq)
+			s.indebt(sub, ch, e.Seq)
 			s.touch(sub)
 		}
 	}
@@ -67,7 +67,7 @@ func (s *shard) put(id uint64, spec Spec, ch *outbox.Change, at uint64) {
 	}
 	s.plant(sub, true)
 	s.c.enter(s, sub)
-	s.indebt(sub, ch.Debts, ch.From, at)
+	s.indebt(sub, ch, at)
 	if sub.connected() {
 		s.touch(sub)
 	}
@@ -84,11 +84,19 @@ func (s *shard) plant(sub *subscription, in bool) {
 			s.tree.Remove(f, sub)
 		}
 	}
+	for _, f := range sub.spec.Passing {
+		if in {
+			s.passing.Add(f, sub)
+		} else {
+			s.passing.Remove(f, sub)
+		}
+	}
 }
 
 // indebt adds explicit debts, and what matched between the reading of the log that found them and
 // the change itself.
-func (s *shard) indebt(sub *subscription, debts []byte, from, at uint64) {
+func (s *shard) indebt(sub *subscription, ch *outbox.Change, at uint64) {
+	debts, from := ch.Debts, ch.From
 	if len(debts) > 0 {
 		var set delivery.Set
 		if _, err := set.Decode(debts); err != nil {
@@ -96,7 +104,7 @@ func (s *shard) indebt(sub *subscription, debts []byte, from, at uint64) {
 		} else {
 			set.Each(0, math.MaxUint64, func(first, last uint64) bool {
 				for seq := first; seq <= last; seq++ {
-					s.reowe(sub, seq)
+					s.reowe(sub, seq, ch.Shown)
 				}
 				return true
 			})
@@ -117,10 +125,16 @@ func (s *shard) indebt(sub *subscription, debts []byte, from, at uint64) {
 }
 
 // reowe adds an old message to what the subscription owes.
-func (s *shard) reowe(sub *subscription, seq uint64) {
+func (s *shard) reowe(sub *subscription, seq uint64, shown bool) {
 	item, err := s.item(seq)
 	if err != nil {
 		return // cleaned or damaged since; there is nothing to deliver
+	}
+	if shown {
+		if sub.shown == nil {
+			sub.shown = make(map[uint64]bool)
+		}
+		sub.shown[seq] = true
 	}
 	sub.state.Owe(seq, item.Msg.Urgent())
 }
@@ -138,8 +152,7 @@ func (s *shard) remove(sub *subscription) {
 
 // lose takes the subscription away from whoever is attached.
 func (s *shard) lose(sub *subscription, why Cause) {
-	if a := sub.att; a != nil {
-		sub.att = nil
+	for _, a := range sub.links {
 		a.lost.Store(true)
 		a.link.Lost(why)
 		s.c.count.connected.Add(-1)
@@ -150,7 +163,8 @@ func (s *shard) lose(sub *subscription, why Cause) {
 	for _, f := range sub.waits {
 		f.answer <- fetched{err: lostProblem(why)}
 	}
-	sub.waits, sub.pull, sub.order, sub.stuck = nil, false, Window{}, false
+	sub.links, sub.held = nil, nil
+	sub.waits, sub.pull, sub.order = nil, false, Window{}
 	sub.state.Close()
 	s.withdrawn(sub)
 	sub.changed, sub.used = s.c.ob.Wall(), s.c.ob.Age()

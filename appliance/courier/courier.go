@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,12 +52,13 @@ type Courier struct {
 	over  map[string]bool // subscriptions that hold their whole share
 	overs atomic.Int64    // how many, to spare the lookup
 
-	puts   [64]sync.Mutex // serialize changes of one name
-	lives  atomic.Uint64
-	count  counts
-	watch  watchers
-	finals finals
-	news   news
+	puts      [64]sync.Mutex // serialize changes of one name
+	hintBytes int            // see the constant; smaller in tests
+	lives     atomic.Uint64
+	count     counts
+	watch     watchers
+	finals    finals
+	news      news
 }
 
 // place is where a subscription lives.
@@ -121,6 +123,7 @@ func New(ob *outbox.Outbox, o Options) *Courier {
 	c.watch.by = make(map[uint64][]chan struct{})
 	c.finals.init(c)
 	c.news.ready = make(chan struct{})
+	c.hintBytes = hintBytes
 	for range o.Shards {
 		c.shards = append(c.shards, newShard(c))
 	}
@@ -268,17 +271,13 @@ func (s *shard) matches(t message.Topic) int {
 	defer s.treeMu.RUnlock()
 	var few [16]*subscription
 	seen := few[:0]
-	s.tree.Match(t, func(sub *subscription) {
-		if sub.spec.internal() {
-			return
+	count := func(sub *subscription) {
+		if !sub.spec.internal() && !slices.Contains(seen, sub) {
+			seen = append(seen, sub)
 		}
-		for _, have := range seen {
-			if have == sub {
-				return
-			}
-		}
-		seen = append(seen, sub)
-	})
+	}
+	s.tree.Match(t, count)
+	s.passing.Match(t, count)
 	return len(seen)
 }
 
@@ -300,15 +299,12 @@ func (c *Courier) Volatile(ctx context.Context, m *message.Message) (int, error)
 }
 
 func (s *shard) volatile(it *Item) {
-	s.tree.Match(it.Msg.Topic, func(sub *subscription) {
-		if sub.att == nil || sub.lastVolatile == it || !s.c.rights.MayReceive(sub.spec.Owner, it.Msg.Topic) {
-			return
+	hand := func(sub *subscription) {
+		if sub.lastVolatile != it {
+			sub.lastVolatile = it
+			s.hand(sub, it)
 		}
-		sub.lastVolatile = it
-		if sub.att.link.Deliver(Delivery{Item: it, Attempt: 1}) {
-			s.c.count.sent.Add(1)
-		} else {
-			s.c.count.dropped.Add(1)
-		}
-	})
+	}
+	s.tree.Match(it.Msg.Topic, hand)
+	s.passing.Match(it.Msg.Topic, hand)
 }

@@ -65,6 +65,7 @@ type Delivery struct {
 	Seq       uint64        // what an ack names; position in the log, 0 for a volatile message
 	Attempt   int           // 1 for the first transmission; from 2 on it may be a duplicate (MQTT: DUP)
 	ExpiresIn time.Duration // remaining time to live when it was enqueued; 0: does not expire
+	Retained  bool          // it was kept as its topic's last retained message when the subscription was made
 }
 
 // Item is a message with its encodings, shared by all its receivers: each wire format is encoded

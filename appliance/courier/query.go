@@ -170,7 +170,7 @@ func (s *shard) standing(sub *subscription, id message.ID, seq uint64) message.R
 		r.Reason = "waits for the next fetch"
 	case sub.state.InFlight() >= s.c.policy(&sub.spec).Window:
 		r.Reason = "window full: the device has not acknowledged what it was sent"
-	case sub.stuck:
+	case sub.free() == nil && !sub.pull:
 		r.Reason = "the connection is behind: it takes no more at the moment"
 	default:
 		r.Reason = "next to go"

@@ -13,10 +13,12 @@ import (
 )
 
 const (
-	hintBytes  = 1 << 20 // batches a shard may have waiting before it must read the log instead
-	turnSize   = 64      // transmissions of one subscription before the next has its turn
-	tickEvery  = 10 * time.Second
-	unlinkWait = 60 * time.Second // a link that comes back within this costs no record
+	hintBytes = 1 << 20 // batches a shard may have waiting before it must read the log instead
+	turnSize  = 64      // transmissions of one subscription before the next has its turn
+
+	sharedWindow = 4096 // in flight on all links of a Shared together; each link has its own limit
+	tickEvery    = 10 * time.Second
+	unlinkWait   = 60 * time.Second // a link that comes back within this costs no record
 )
 
 // shard runs the subscriptions of some principals. Its goroutine owns everything below the line.
@@ -34,6 +36,8 @@ type shard struct {
 
 	treeMu sync.RWMutex // the goroutine writes; others count matches
 	tree   message.Tree[*subscription]
+
+	passing message.Tree[*subscription] // of filters that owe nothing
 
 	// ----
 	applied uint64
@@ -59,7 +63,7 @@ func (s *shard) offer(batch []outbox.Entry) {
 		}
 	}
 	s.hint.Lock()
-	if s.hint.missed || s.hint.bytes+size > hintBytes && s.hint.bytes > 0 {
+	if s.hint.missed || s.hint.bytes+size > s.c.hintBytes && s.hint.bytes > 0 {
 		s.hint.batches, s.hint.bytes, s.hint.missed = nil, 0, true
 	} else {
 		s.hint.batches = append(s.hint.batches, batch)
@@ -204,6 +208,10 @@ func (s *shard) apply(e *outbox.Entry) {
 		s.change(e)
 	case outbox.KindCancel:
 		s.cancel(e.Cancel)
+	case outbox.KindNote:
+		if sub := s.subs[e.Notes.Sub]; sub != nil && e.Seq > sub.applied {
+			sub.remember(e.Notes.List)
+		}
 	case outbox.KindRelease: // the outbox's
 	}
 	s.applied = e.Seq
@@ -221,6 +229,35 @@ func (s *shard) message(e *outbox.Entry) {
 		return
 	}
 	s.tree.Match(e.Msg.Topic, func(sub *subscription) { s.owe(sub, e) })
+	if s.live && s.passing.Len() > 0 {
+		s.pass(e)
+	}
+}
+
+// pass hands the message to those who asked for it without wanting to be owed it (MQTT: a filter of
+// QoS 0). Who is owed it through another filter gets it that way.
+func (s *shard) pass(e *outbox.Entry) {
+	it := s.items.put(e.Seq, e.Msg)
+	s.passing.Match(e.Msg.Topic, func(sub *subscription) {
+		if sub.seen == e.Seq {
+			return
+		}
+		sub.seen = e.Seq
+		s.hand(sub, it)
+	})
+}
+
+// hand gives a link a message that nobody owes.
+func (s *shard) hand(sub *subscription, it *Item) {
+	a := sub.free()
+	if len(sub.links) == 0 || !s.c.rights.MayReceive(sub.spec.Owner, it.Msg.Topic) {
+		return
+	}
+	if a != nil && a.link.Deliver(Delivery{Item: it, Attempt: 1}) {
+		s.c.count.sent.Add(1)
+	} else {
+		s.c.count.dropped.Add(1)
+	}
 }
 
 func (s *shard) owe(sub *subscription, e *outbox.Entry) {
@@ -266,7 +303,7 @@ func (s *shard) pump() {
 	for _, sub := range turn {
 		sub.queued = false
 		switch {
-		case sub.att != nil:
+		case len(sub.links) > 0:
 			if s.push(sub, now) {
 				s.touch(sub)
 			}
@@ -279,9 +316,10 @@ func (s *shard) pump() {
 
 // push transmits what the window and the link have room for; true when it stopped for fairness only.
 func (s *shard) push(sub *subscription, now time.Time) (more bool) {
-	a, age := sub.att, s.c.ob.Age()
+	age := s.c.ob.Age()
 	for range turnSize {
-		if sub.stuck {
+		a := sub.free()
+		if a == nil {
 			return false
 		}
 		d, ok := s.next(sub, now, age)
@@ -289,8 +327,14 @@ func (s *shard) push(sub *subscription, now time.Time) (more bool) {
 			return false
 		}
 		if !a.link.Deliver(d) {
-			sub.stuck = true
-			return false
+			a.stuck = true
+			continue
+		}
+		if sub.spec.Kind == Shared {
+			if sub.held == nil {
+				sub.held = make(map[uint64]*attachment)
+			}
+			sub.held[d.Seq] = a
 		}
 		s.c.count.sent.Add(1)
 		var deadline time.Time
@@ -351,7 +395,7 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 			s.drop(sub, c.Seq, message.Dead, "forbidden: the rules no longer allow it")
 			continue
 		}
-		d := Delivery{Item: item, Seq: c.Seq, Attempt: c.Attempt}
+		d := Delivery{Item: item, Seq: c.Seq, Attempt: c.Attempt, Retained: sub.shown[c.Seq]}
 		if expires != 0 {
 			d.ExpiresIn = time.Duration(expires - age)
 		}
@@ -403,6 +447,8 @@ func (s *shard) settle(sub *subscription, seq uint64, state message.State, attem
 	s.c.count.ended(state)
 	item := sub.asked[seq]
 	delete(sub.asked, seq)
+	delete(sub.held, seq)
+	delete(sub.shown, seq)
 	if len(sub.alias) > 0 {
 		for id, place := range sub.alias {
 			if place == seq {

@@ -20,6 +20,8 @@ const (
 	Inbox    Kind = "inbox"    // a registered device's; there whether it is connected or not
 	Named    Kind = "named"    // a principal's own durable one
 	Live     Kind = "live"     // ends with its link, never stored
+	Session  Kind = "session"  // what a client subscribed, kept for Expiry after its link is gone
+	Shared   Kind = "shared"   // several links: each message goes to one of them
 	History  Kind = "history"  // nobody connects: owes the last Keep per topic
 	Retained Kind = "retained" // nobody connects: owes the last retained message per topic
 	Final    Kind = "final"    // nobody connects: owes what a final receipt is still due for
@@ -35,6 +37,9 @@ type Spec struct {
 	MaxAttempts int              `json:"max_attempts,omitempty"` // 0: the default
 	Window      int              `json:"window,omitempty"`       // 0: the default
 	Keep        int              `json:"keep,omitempty"`         // History: how many per topic
+	Passing     []message.Filter `json:"passing,omitempty"`      // matching messages are handed on if a link has room, never owed
+	Expiry      time.Duration    `json:"expiry,omitempty"`       // Session, Shared: ends when nobody linked for so long; 0: never
+	Meta        json.RawMessage  `json:"meta,omitempty"`         // the protocol's own, kept with the subscription
 }
 
 // internal reports whether no link ever attaches.
@@ -45,9 +50,10 @@ const liveID = 1 << 63
 
 // subscription is one subscription and all that is known about it. Its shard's goroutine owns it.
 //
-// Invariants: at most one of att and pull is set. state is open exactly when one of them is.
-// linked is what the log says: that a transmission may be on its way. order holds what a pull
-// reader leased and has not acknowledged.
+// Invariants: links is empty or pull is false; only a Shared has more than one link. state is open
+// exactly when there is a link or pull. linked is what the log says: that a transmission may be on
+// its way. order holds what a pull reader leased and has not acknowledged. held names the link that
+// has a message in flight, for a Shared only.
 type subscription struct {
 	id      uint64
 	spec    Spec
@@ -55,12 +61,13 @@ type subscription struct {
 	state   *delivery.State
 	seen    uint64 // last sequence number matched: several filters may match one message
 
-	att    *attachment
+	links  []*attachment
+	turn   int // of links: whose turn it is
+	held   map[uint64]*attachment
 	pull   bool
 	waits  []*fetch
 	order  Window
 	linked bool
-	stuck  bool // the link had no room; until Ready
 	queued bool // is in shard.dirty
 
 	changed time.Time // when a link came or went; zero: not since the start, or the clock was not trusted
@@ -69,6 +76,9 @@ type subscription struct {
 	near    bool      // holds four fifths of it: the alarm was raised
 
 	lastVolatile *Item // several filters may match one volatile message
+
+	notes map[uint32][]byte // the protocol's own, see [Note]
+	shown map[uint64]bool   // owed because they were retained when the subscription was made
 
 	alias  map[uint64]uint64 // id's number → place, for second copies on their way
 	asked  map[uint64]*Item  // on their way, with a receipt asked for
@@ -81,15 +91,26 @@ type subscription struct {
 func (s *subscription) durable() bool { return s.id&liveID == 0 }
 
 // connected reports whether something takes deliveries now.
-func (s *subscription) connected() bool { return s.att != nil || s.pull }
+func (s *subscription) connected() bool { return len(s.links) > 0 || s.pull }
+
+// free is the next link that takes deliveries, in turn; nil when all are behind.
+func (s *subscription) free() *attachment {
+	for range s.links {
+		s.turn = (s.turn + 1) % len(s.links)
+		if a := s.links[s.turn]; !a.stuck {
+			return a
+		}
+	}
+	return nil
+}
 
 // matches reports whether one of the filters selects the topic.
 func (s *subscription) matches(t message.Topic) bool {
 	return slices.ContainsFunc(s.spec.Filters, func(f message.Filter) bool { return f.Match(t) })
 }
 
-// A state in a snapshot: format, number, applied, flags, used, the spec as JSON with its length, and
-// delivery's own encoding.
+// A state in a snapshot: format, number, applied, flags, used, the spec as JSON with its length, the
+// notes, and delivery's own encoding.
 const stateFormat = 1
 
 func (s *subscription) append(b []byte, applied uint64) ([]byte, error) {
@@ -108,6 +129,12 @@ func (s *subscription) append(b []byte, applied uint64) ([]byte, error) {
 	b = binary.AppendVarint(b, s.used)
 	b = binary.AppendUvarint(b, uint64(len(spec)))
 	b = append(b, spec...)
+	b = binary.AppendUvarint(b, uint64(len(s.notes)))
+	for key, value := range s.notes {
+		b = binary.AppendUvarint(b, uint64(key))
+		b = binary.AppendUvarint(b, uint64(len(value)))
+		b = append(b, value...)
+	}
 	return s.state.AppendBinary(b), nil
 }
 
@@ -143,7 +170,11 @@ func (c *Courier) decodeSubscription(b []byte) (*subscription, error) {
 		return nil, fmt.Errorf("decode subscription: %w", err)
 	}
 	s := c.newSubscription(head[1], spec)
-	state, _, err := delivery.Decode(c.policy(&spec), b[n+int(size):])
+	b, err := s.decodeNotes(b[n+int(size):])
+	if err != nil {
+		return nil, fmt.Errorf("decode subscription %s: %w", spec.Name, err)
+	}
+	state, _, err := delivery.Decode(c.policy(&spec), b)
 	if err != nil {
 		return nil, fmt.Errorf("decode subscription %s: %w", spec.Name, err)
 	}

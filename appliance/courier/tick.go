@@ -26,6 +26,10 @@ func (s *shard) tick() {
 			s.outdated(sub, age, ages)
 		}
 		s.limit(sub)
+		if s.forgotten(sub, age) {
+			s.c.ob.ChangeLater(&outbox.Change{Op: outbox.OpDelete, Sub: sub.id})
+			sub.used = age // asked for once
+		}
 		if sub.spec.Kind == Named && !sub.connected() && age-sub.used > int64(s.c.o.Unused) {
 			s.c.o.Log.Info("subscription ended: nobody used it", "subscription", sub.spec.Name, "unused", s.c.o.Unused)
 			s.c.ob.ChangeLater(&outbox.Change{Op: outbox.OpDelete, Sub: sub.id})

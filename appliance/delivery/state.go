@@ -482,5 +482,20 @@ func (s *Set) nth(n int64) (seq uint64) {
 	return seq
 }
 
+// Return says that a number in flight comes back without having failed: whoever had it is gone. It is
+// offered again before everything else. False when it is not in flight.
+func (s *State) Return(seq uint64, now time.Time) bool {
+	t := s.flight(seq)
+	switch {
+	case t == nil:
+		return false
+	case t.cancel:
+		s.withdraw(t)
+	default:
+		s.live.setPhase(t, due, s.live.scale(now))
+	}
+	return true
+}
+
 // Flying reports whether the message is on its way: sent and neither acknowledged nor returned.
 func (s *State) Flying(seq uint64) bool { return s.flight(seq) != nil }

@@ -23,6 +23,7 @@
 //	change      3 JSON of [Change]
 //	cancel      4 sequence number
 //	release     5 0|1, delayed sequence number | dead-letter entry
+//	note        6 subscription, number of notes, (key, value) each; an empty value forgets the key
 //
 // # Snapshot
 //

@@ -21,6 +21,7 @@ const (
 	KindChange     Kind = 3 // a subscription was made, changed, linked or removed
 	KindCancel     Kind = 4 // a message was withdrawn
 	KindRelease    Kind = 5 // a delayed message has gone out, or a dead letter was taken back
+	KindNote       Kind = 6 // what a protocol must remember with a subscription
 )
 
 // Entry is one decoded record at its place in the log. What it points to is shared and immutable.
@@ -36,6 +37,7 @@ type Entry struct {
 	Settled []Settlement // KindSettlement
 	Change  *Change      // KindChange
 	Cancel  uint64       // KindCancel: the sequence number
+	Notes   Notes        // KindNote
 
 	release uint64 // KindRelease: sequence number of the delayed message, or entry of the dead letter
 	dead    bool   // KindRelease: release names a dead letter
@@ -73,6 +75,7 @@ type Change struct {
 	Sub   uint64          `json:"sub"`
 	Spec  json.RawMessage `json:"spec,omitempty"`  // put: the courier's description
 	Debts []byte          `json:"debts,omitempty"` // put, rewind: explicit debts as a delivery.Set
+	Shown bool            `json:"shown,omitempty"` // put: the debts are retained messages, to be shown as such
 	From  uint64          `json:"from,omitempty"`  // put, rewind: besides, owe what matches from here to the change itself
 }
 
@@ -321,6 +324,10 @@ func decode(seq uint64, data []byte, stamp wal.Stamp, epoch message.Epoch) (Entr
 		e.dead = r.byte() != 0
 		e.release = r.uvarint()
 		return e, r.err
+	case KindNote:
+		var err error
+		e.Notes, err = decodeNotes(data[1:])
+		return e, err
 	default:
 		return Entry{}, fmt.Errorf("decode record %d: unknown kind %d; the log was written by a newer version", seq, data[0])
 	}
@@ -353,6 +360,8 @@ func Describe(seq uint64, data []byte) string {
 		return fmt.Sprintf("change: %s subscription %d %s", e.Change.Op, e.Change.Sub, e.Change.Spec)
 	case KindCancel:
 		return fmt.Sprintf("cancel %d", e.Cancel)
+	case KindNote:
+		return fmt.Sprintf("%d notes of subscription %d", len(e.Notes.List), e.Notes.Sub)
 	default:
 		return fmt.Sprintf("release %d (dead letter: %t)", e.release, e.dead)
 	}

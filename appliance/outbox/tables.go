@@ -78,7 +78,7 @@ func (t *tables) apply(e *Entry, stamp wal.Stamp) {
 		} else {
 			t.undelay(e.release)
 		}
-	case KindChange: // the courier's
+	case KindChange, KindNote: // the courier's
 	}
 }
 

@@ -1,0 +1,186 @@
+package courier
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+)
+
+// Note is something that a protocol must still know after a crash, kept with a durable
+// subscription: see [outbox.Note].
+type Note = outbox.Note
+
+// remember applies changes of notes.
+func (s *subscription) remember(list []Note) {
+	for _, n := range list {
+		if len(n.Value) == 0 {
+			delete(s.notes, n.Key)
+			continue
+		}
+		if s.notes == nil {
+			s.notes = make(map[uint32][]byte)
+		}
+		s.notes[n.Key] = n.Value
+	}
+}
+
+func (s *subscription) decodeNotes(b []byte) ([]byte, error) {
+	count, n := binary.Uvarint(b)
+	if n <= 0 {
+		return nil, errState
+	}
+	b = b[n:]
+	for range count {
+		key, n := binary.Uvarint(b)
+		if n <= 0 {
+			return nil, errState
+		}
+		b = b[n:]
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return nil, errState
+		}
+		s.remember([]Note{{Key: uint32(key), Value: append([]byte(nil), b[n:n+int(size)]...)}})
+		b = b[n+int(size):]
+	}
+	return b, nil
+}
+
+// SessionState is what is kept of a client's session.
+type SessionState struct {
+	Meta   json.RawMessage
+	Notes  map[uint32][]byte
+	Linked bool // a link holds it now
+}
+
+// SessionName is the public and unique name of a client's session.
+func SessionName(principal, client string) string { return principal + "/mqtt/" + client }
+
+// SharedName is the public and unique name of a group of subscribers that share messages.
+func SharedName(group string, f message.Filter) string { return "$share/" + group + "/" + string(f) }
+
+// Session returns what is kept under the name; ok is false when there is nothing.
+func (c *Courier) Session(ctx context.Context, name string) (st SessionState, ok bool, err error) {
+	s, id, err := c.find(name)
+	if err != nil {
+		return st, false, nil //nolint:nilerr // not there is an answer
+	}
+	err = s.do(ctx, func() {
+		if sub := s.subs[id]; sub != nil {
+			st, ok = SessionState{Meta: sub.spec.Meta, Notes: maps.Clone(sub.notes), Linked: len(sub.links) > 0}, true
+		}
+	})
+	return st, ok, err
+}
+
+// EnsureSession makes or changes the subscription of a session. A durable one is on stable storage
+// when it returns; another ends with its link. The retained messages that show selects are owed
+// besides.
+func (c *Courier) EnsureSession(ctx context.Context, spec Spec, show []message.Filter) error {
+	defer c.lockName(spec.Name)()
+	ch := &outbox.Change{Op: outbox.OpPut, Shown: len(show) > 0}
+	s, id, err := c.find(spec.Name)
+	if err == nil {
+		ch.Sub = id
+	}
+	if ch.Spec, err = json.Marshal(&spec); err != nil {
+		return fmt.Errorf("encode subscription %s: %w", spec.Name, err)
+	}
+	if len(show) > 0 {
+		defer c.ob.Hold()()
+		if set := c.retained(ctx, show); set.Len() > 0 {
+			ch.Debts = set.AppendBinary(nil)
+		}
+	}
+	if ch.Sub&liveID != 0 {
+		return s.do(ctx, func() { s.put(id, spec, ch, s.applied+1) })
+	}
+	if _, err := c.ob.Change(ctx, ch); err != nil {
+		return err
+	}
+	return c.shardOf(spec.Owner).do(ctx, func() {})
+}
+
+// OpenLive makes a subscription that is not stored and ends with its link, under a name by which
+// [Courier.EnsureSession] can change it.
+func (c *Courier) OpenLive(ctx context.Context, spec Spec, link Link, o AttachOptions) (Attachment, error) {
+	defer c.lockName(spec.Name)()
+	n := c.lives.Add(1)
+	s := c.shardOf(spec.Owner)
+	a := &attachment{s: s, link: link, o: o}
+	err := s.do(ctx, func() {
+		s.put(liveID|n, spec, &outbox.Change{}, s.applied+1)
+		a.sub = s.subs[liveID|n]
+		s.attach(a)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// AttachShared makes the link one of those that share a durable subscription.
+func (c *Courier) AttachShared(ctx context.Context, spec Spec, link Link, o AttachOptions) (Attachment, error) {
+	spec.Kind = Shared
+	if _, err := c.Ensure(ctx, spec); err != nil {
+		return nil, err
+	}
+	return c.Attach(ctx, spec.Name, link, o)
+}
+
+// Note makes notes of a durable subscription durable. done runs on the log's committer after the
+// fsync and must not block.
+func (c *Courier) Note(name string, list []Note, done func(error)) {
+	_, id, err := c.find(name)
+	if err != nil {
+		done(err)
+		return
+	}
+	c.ob.Note(&outbox.Notes{Sub: id, List: list}, done)
+}
+
+// PublishNoted stores a message and notes of a durable subscription in one frame: both or neither.
+func (c *Courier) PublishNoted(m *message.Message, name string, list []Note, done func(message.StoredAs, error)) {
+	_, id, err := c.find(name)
+	if err != nil {
+		done(message.StoredAs{}, err)
+		return
+	}
+	c.ob.PublishNoted(m, &outbox.Notes{Sub: id, List: list}, done)
+}
+
+// Retained returns the retained messages that the filter selects.
+func (c *Courier) Retained(ctx context.Context, f message.Filter) ([]*message.Message, error) {
+	defer c.ob.Hold()()
+	set := c.retained(ctx, []message.Filter{f})
+	var out []*message.Message
+	var failed error
+	set.Each(0, ^uint64(0), func(first, last uint64) bool {
+		for seq := first; seq <= last; seq++ {
+			e, err := c.ob.Read(seq)
+			switch {
+			case outbox.Gone(err):
+			case err != nil:
+				failed = err
+				return false
+			case e.Kind == outbox.KindMessage && (e.Msg.Expires == 0 || e.Msg.Expires > c.ob.Age()):
+				out = append(out, e.Msg)
+			}
+		}
+		return true
+	})
+	return out, failed
+}
+
+// forgotten reports whether a session is over because nobody came back to it in time.
+func (s *shard) forgotten(sub *subscription, age int64) bool {
+	if sub.spec.Expiry == 0 || sub.connected() || sub.spec.Kind != Session && sub.spec.Kind != Shared {
+		return false
+	}
+	return age-sub.used > int64(sub.spec.Expiry)
+}
