@@ -238,6 +238,9 @@ func (m *model) compare(t *testing.T, s *State) {
 		if sends, fails := s.Attempts(seq); sends != m.sends(seq) || fails != d.fails || !s.Owes(seq) {
 			t.Fatalf("%d: %d sends, %d fails; want %d, %d", seq, sends, fails, m.sends(seq), d.fails)
 		}
+		if s.Flying(seq) != (d.phase == flying) {
+			t.Fatalf("%d flies: %t", seq, s.Flying(seq))
+		}
 		if at, ok := s.RetryDue(seq); ok != (d.phase == waiting) || ok && !at.Equal(d.at) {
 			t.Fatalf("%d: retry due %v, %t; want %v", seq, at, ok, d.at)
 		}

@@ -217,7 +217,7 @@ func TestStateRandomEvents(t *testing.T) {
 	for _, s := range steps {
 		total += s.weight
 	}
-	for seed := range uint64(seeds(200)) {
+	for seed := range uint64(seeds(120)) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		p := Policy{Window: 1 + r.IntN(8), MaxAttempts: 2 + r.IntN(3), Backoff: Backoff{Base: time.Second, Max: 10 * time.Second}}
 		now := time.Unix(1_000_000, 0)

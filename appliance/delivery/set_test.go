@@ -119,7 +119,7 @@ func (s *Set) compare(tb testing.TB, m naive, r *rand.Rand, limit uint64) {
 }
 
 func TestSetRandomEvents(t *testing.T) {
-	for seed := range uint64(seeds(400)) {
+	for seed := range uint64(seeds(150)) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		// narrow spaces make runs, wide ones many bytes a number, and the scale both
 		scale := []uint64{1, 3, 200, 30_000}[r.IntN(4)]
@@ -143,6 +143,9 @@ func TestSetRandomEvents(t *testing.T) {
 				m[seq] = true
 			case op == 12:
 				last, n := seq+r.Uint64N(60*uint64(1+r.IntN(3))), int64(0)
+				if seed%10 == 3 && r.IntN(20) == 0 { // over whole blocks
+					last = seq + r.Uint64N(4_000)
+				}
 				for q := seq; q <= last; q++ {
 					if !m[q] {
 						m[q] = true
@@ -234,6 +237,31 @@ func TestSetDenseIsOneRange(t *testing.T) {
 	s.check(t)
 	if s.Len() != 500_000 || s.Bytes() > 128 {
 		t.Fatalf("%d numbers in %d bytes", s.Len(), s.Bytes())
+	}
+}
+
+// A range swallows blocks whole and the beginning of one more.
+func TestSetRangeOverBlocks(t *testing.T) {
+	for _, last := range []uint64{1, 9, 10, 1700, 6_001, 12_000, 19_998, 19_999, 20_000, 30_000} {
+		var s Set
+		m := naive{}
+		for seq := uint64(10); seq < 20_000; seq += 2 + seq%3 {
+			s.Add(seq)
+			m[seq] = true
+		}
+		if len(s.blocks) < 8 {
+			t.Fatalf("only %d blocks", len(s.blocks))
+		}
+		for first := uint64(1); first <= last; first += 1 + last/2 {
+			s.AddRange(first, last)
+			for seq := first; seq <= last; seq++ {
+				m[seq] = true
+			}
+			s.check(t)
+			if !slices.Equal(s.numbers(), m.sorted()) {
+				t.Fatalf("after AddRange(%d, %d): %d numbers, want %d", first, last, s.Len(), len(m))
+			}
+		}
 	}
 }
 

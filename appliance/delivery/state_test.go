@@ -257,6 +257,44 @@ func TestManyRetriesHoldTheRestBack(t *testing.T) {
 	}
 }
 
+// One message that is never answered must not make the timers of all others pile up behind it.
+func TestTimersDoNotPileUp(t *testing.T) {
+	s := owing(fixed(3, 8), 10_000)
+	s.Sent(1, noon, noon.Add(time.Second))
+	s.Sent(2, noon, time.Time{})
+	s.Nack(2, noon, time.Second)
+	now := noon
+	for n := range 9_000 {
+		now = now.Add(time.Microsecond)
+		c, ok := s.Next(now)
+		if !ok {
+			t.Fatalf("stuck after %d", n)
+		}
+		s.Sent(c.Seq, now, now.Add(time.Minute))
+		if n%2 == 0 {
+			s.Ack(c.Seq)
+		} else {
+			s.Nack(c.Seq, now, time.Hour)
+			s.Drop(c.Seq)
+		}
+		if n%100 == 0 {
+			s.check(t)
+		}
+	}
+	if d, r := len(s.live.deadlines), len(s.live.retries); d > 100 || r > 100 {
+		t.Fatalf("%d deadlines and %d retries for one message each", d, r)
+	}
+	if at, ok := s.Wake(); !ok || !at.Equal(noon.Add(time.Second)) {
+		t.Fatalf("wake at %v, %t", at, ok)
+	}
+	s.Timeouts(noon.Add(time.Second), func(seq uint64, v Verdict) {
+		if seq != 1 || v != Retry {
+			t.Fatalf("%d: %v", seq, v)
+		}
+	})
+	wantSeqs(t, "the other", sendAll(s, noon.Add(time.Second), time.Time{})[:1], 2)
+}
+
 func TestMaybeSent(t *testing.T) {
 	s := New(fixed(10, 8))
 	for seq := uint64(10); seq < 16; seq++ {
@@ -343,6 +381,14 @@ func TestNeverGivesUp(t *testing.T) {
 	}
 	if sends, fails := s.Attempts(1); sends != 65_535 || fails != 65_535 {
 		t.Fatalf("%d sends, %d fails", sends, fails)
+	}
+}
+
+func TestVerdictNames(t *testing.T) {
+	for v, want := range map[Verdict]string{Ignored: "ignored", Retry: "retry", Exhausted: "exhausted", Withdrawn: "withdrawn"} {
+		if v.String() != want {
+			t.Errorf("%d is %q, want %q", v, v, want)
+		}
 	}
 }
 

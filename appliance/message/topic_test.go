@@ -88,12 +88,12 @@ func TestFilterMatch(t *testing.T) {
 		{"a/", "a/", "a a//"},
 		{"a/+/#", "a/b a/ a/b/c", "a"},
 	} {
-		for _, topic := range strings.Fields(c.matches) {
+		for topic := range strings.FieldsSeq(c.matches) {
 			if !c.filter.Match(Topic(topic)) {
 				t.Errorf("%q does not match %q", c.filter, topic)
 			}
 		}
-		for _, topic := range strings.Fields(c.not) {
+		for topic := range strings.FieldsSeq(c.not) {
 			if c.filter.Match(Topic(topic)) {
 				t.Errorf("%q matches %q", c.filter, topic)
 			}
