@@ -10,6 +10,10 @@ import (
 	"edgepost/appliance/outbox"
 )
 
+// pageBytes is the payload after which a page of the log ends, whatever its limit: a page is held in
+// memory.
+const pageBytes = 2 << 20
+
 // History returns a page of the log, oldest first: kept messages behind q.After that the filter
 // selects and that may pass. With q.Wait it waits for a first one.
 func (c *Courier) History(ctx context.Context, q Query, may func(message.Topic) bool) (Page, error) {
@@ -21,7 +25,7 @@ func (c *Courier) History(ctx context.Context, q Query, may func(message.Topic) 
 			from = 1
 		}
 	}
-	limit := min(max(q.Limit, 1), 1000)
+	limit, bytes := min(max(q.Limit, 1), 1000), 0
 	timer := time.NewTimer(q.Wait)
 	defer timer.Stop()
 	for {
@@ -31,14 +35,15 @@ func (c *Courier) History(ctx context.Context, q Query, may func(message.Topic) 
 		err := c.ob.Scan(q.Filter, from, head, func(m *message.Message) bool {
 			if may(m.Topic) && (m.Expires == 0 || m.Expires > c.ob.Age()) {
 				page.Messages = append(page.Messages, m)
+				bytes += len(m.Payload)
 			}
 			last = m.Seq
-			return len(page.Messages) < limit && ctx.Err() == nil
+			return len(page.Messages) < limit && bytes < pageBytes && ctx.Err() == nil
 		})
 		if err != nil {
 			return Page{}, err
 		}
-		if len(page.Messages) < limit {
+		if len(page.Messages) < limit && bytes < pageBytes {
 			last = head
 		}
 		if last >= from {
