@@ -54,9 +54,13 @@ func (l *live) setPhase(t *track, p phase, at int64) {
 	switch t.phase {
 	case resting:
 	case flying:
-		l.flying--
+		if l.flying--; l.flying == 0 {
+			l.deadlines.clear()
+		}
 	case waiting:
-		l.waiting--
+		if l.waiting--; l.waiting == 0 {
+			l.retries.clear()
+		}
 	case due:
 		l.waiting--
 		l.due.Remove(t.seq)

@@ -123,7 +123,10 @@ func (m *model) close(t *testing.T) {
 			m.end(t, seq, "withdrawn")
 			m.withdrawn = append(m.withdrawn, seq)
 		} else {
-			m.owed[seq].phase = resting
+			d := m.owed[seq]
+			if d.phase = resting; d.sends == 1 && d.fails == 0 {
+				d.sends, m.maybe[d.urgent] = 0, max(m.maybe[d.urgent], seq)
+			}
 		}
 	}
 }

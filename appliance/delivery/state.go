@@ -19,7 +19,7 @@ type State struct {
 // lane is a part of what is owed.
 type lane struct {
 	Set
-	maybe uint64 // numbers up to here may have been sent before; 0 none
+	maybe uint64 // numbers up to here that are not tracked may have been sent once; 0 none
 }
 
 // Candidate is what to send next.
@@ -179,6 +179,10 @@ func (s *State) Close() {
 			i++
 		case t.cancel:
 			s.withdraw(t)
+		case t.sends == 1 && t.fails == 0: // the lane's mark says as much, in less memory
+			lane := s.lane(t.urgent)
+			lane.maybe = max(lane.maybe, t.seq)
+			l.forget(t)
 		default:
 			l.setPhase(t, resting, 0)
 			i++

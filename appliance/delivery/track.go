@@ -117,7 +117,7 @@ func (t *table) remove(seq uint64) {
 
 // spare is how many elements of room an empty table or heap keeps: an idle connection should cost
 // little, and what was busy once is mostly idle.
-const spare = 32
+const spare = 8
 
 // trim gives spare room back.
 func (t *table) trim() {
@@ -153,10 +153,16 @@ func (h *timers) pop() {
 	last := len(s) - 1
 	s[0] = s[last]
 	*h = s[:last]
-	if last == 0 && cap(s) > spare {
-		*h = nil
+	if last == 0 {
+		h.clear()
 	}
 	h.sink(0)
+}
+
+func (h *timers) clear() {
+	if *h = (*h)[:0]; cap(*h) > spare {
+		*h = nil
+	}
 }
 
 func (h *timers) sink(i int) {
