@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 )
@@ -10,17 +11,19 @@ import (
 // again under the same idempotency key, so a payload names a message.
 type ledger struct {
 	mu    sync.Mutex
-	tried map[string]string         // payload: its topic; written before the first attempt to publish
-	acked map[string]stored         // payload: what the appliance answered
-	order map[string][]string       // topic: its acknowledged payloads, as their publisher sent them
-	got   map[string][]delivery     // subscription: what came, in order, written before it is acked
-	has   map[string]map[string]int // subscription, id: how often it came
+	tried map[string]string          // payload: its topic; written before the first attempt to publish
+	acked map[string]stored          // payload: what the appliance answered
+	order map[string][]string        // topic: its acknowledged payloads, as their publisher sent them
+	got   map[string][]delivery      // subscription: what came, in order, written before it is acked
+	has   map[string]map[string]int  // subscription, id: how often it came
+	done  map[string]map[string]bool // subscription, id: written before its client acknowledges it
+	ids   []string                   // of acked, in the order of the answers
 }
 
 func newLedger() *ledger {
 	return &ledger{
 		tried: map[string]string{}, acked: map[string]stored{}, order: map[string][]string{},
-		got: map[string][]delivery{}, has: map[string]map[string]int{},
+		got: map[string][]delivery{}, has: map[string]map[string]int{}, done: map[string]map[string]bool{},
 	}
 }
 
@@ -35,6 +38,7 @@ func (l *ledger) ack(topic, payload string, s stored) {
 	defer l.mu.Unlock()
 	l.acked[payload] = s
 	l.order[topic] = append(l.order[topic], payload)
+	l.ids = append(l.ids, s.ID)
 }
 
 func (l *ledger) receive(sub string, d delivery) {
@@ -47,22 +51,32 @@ func (l *ledger) receive(sub string, d delivery) {
 	l.has[sub][d.ID]++
 }
 
-// seen reports whether the subscription's client received the message.
-func (l *ledger) seen(sub, id string) bool {
+// settle notes what a client is about to acknowledge.
+func (l *ledger) settle(sub string, list []delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.has[sub][id] > 0
+	if l.done[sub] == nil {
+		l.done[sub] = map[string]bool{}
+	}
+	for _, d := range list {
+		l.done[sub][d.ID] = true
+	}
 }
 
-// someAcked returns about n acknowledged messages.
-func (l *ledger) someAcked(n int) []string {
+// settled reports whether the subscription's client received and acknowledged the message.
+func (l *ledger) settled(sub, id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ids := make([]string, 0, n)
-	for _, s := range l.acked { // a map's order is random enough
-		if ids = append(ids, s.ID); len(ids) == n {
-			break
-		}
+	return l.has[sub][id] > 0 && l.done[sub][id]
+}
+
+// someAcked returns up to n acknowledged messages: the newest, and others from anywhere.
+func (l *ledger) someAcked(n int, rnd *rand.Rand) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ids := slices.Clone(l.ids[max(0, len(l.ids)-n/2):])
+	for range min(n/2, len(l.ids)) {
+		ids = append(ids, l.ids[rnd.IntN(len(l.ids))])
 	}
 	return ids
 }

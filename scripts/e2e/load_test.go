@@ -171,13 +171,13 @@ func (w *load) receive(sub, device, tok string, topic string, h habit, seed uint
 
 func (w *load) serve(link *link, sub string, h habit, rnd *rand.Rand) {
 	number, count := 0, 0
-	var open []uint64
+	var open []delivery
 	for !stopped(w.quit) {
 		f, err := link.read(300 * time.Millisecond)
 		switch {
 		case err != nil: // quiet, or cut: what was received is acknowledged if that is still possible
 			if len(open) > 0 {
-				_ = w.settle(link, number, open, h)
+				_ = w.settle(link, sub, number, open, h)
 			}
 			return
 		case f.OK != nil:
@@ -194,11 +194,11 @@ func (w *load) serve(link *link, sub string, h habit, rnd *rand.Rand) {
 				link.send(map[string]any{"nack": map[string]any{"sub": number, "seq": f.Msg.Seq, "delay_ms": 20, "reason": "busy"}})
 				continue
 			}
-			if open = append(open, f.Msg.Seq); len(open) >= h.every {
+			if open = append(open, *f.Msg); len(open) >= h.every {
 				if h.drop > 0 && count > h.drop {
 					return
 				}
-				if w.settle(link, number, open, h) != nil {
+				if w.settle(link, sub, number, open, h) != nil {
 					return
 				}
 				open = open[:0]
@@ -207,9 +207,15 @@ func (w *load) serve(link *link, sub string, h habit, rnd *rand.Rand) {
 	}
 }
 
-func (w *load) settle(link *link, number int, seqs []uint64, h habit) error {
+// settle acknowledges a list.
+func (w *load) settle(link *link, sub string, number int, list []delivery, h habit) error {
+	w.l.settle(sub, list)
 	if h.upTo {
-		return link.send(map[string]any{"ack": map[string]any{"sub": number, "upto": seqs[len(seqs)-1]}})
+		return link.send(map[string]any{"ack": map[string]any{"sub": number, "upto": list[len(list)-1].Seq}})
+	}
+	seqs := make([]uint64, len(list))
+	for i, d := range list {
+		seqs[i] = d.Seq
 	}
 	return link.send(map[string]any{"ack": map[string]any{"sub": number, "seqs": seqs}})
 }
