@@ -42,8 +42,7 @@ type current struct {
 	zeroed int64 // zeros are written up to here
 }
 
-// Start begins this run's first generation, the committer, and the reserve file. It removes empty generations of
-// earlier starts. A full or failing disk is no error here: appends are refused until it recovers (Health says why).
+// Start begins this run's first generation, the committer, and the reserve file. A full or failing disk is no error here: appends are refused until it recovers (Health says why).
 func (l *Log) Start() error {
 	l.mu.Lock()
 	if l.started || l.closed {
@@ -51,8 +50,6 @@ func (l *Log) Start() error {
 		return errors.New("start log: it was started or closed before")
 	}
 	l.started = true
-	empty := l.empty
-	l.empty = nil
 	l.mu.Unlock()
 	c := &l.com
 	c.recent, c.expect = 1, 1
@@ -63,14 +60,6 @@ func (l *Log) Start() error {
 	}
 	err := c.begin()
 	if err == nil {
-		err = c.sync()
-	}
-	if err == nil {
-		for _, id := range empty {
-			if err := removeGeneration(l.disk, filepath.Join(l.dir, generationName(id))); err != nil {
-				l.opt.Log.Warn("remove empty generation", "generation", id, "err", err)
-			}
-		}
 		err = l.holdReserve()
 	}
 	if err != nil {
@@ -366,7 +355,9 @@ func (c *committer) poison() {
 	go c.l.retire(g, false)
 }
 
-// begin makes a new main generation the current one. Its head is written, not synced; the directories are.
+// begin makes a new main generation the current one: head, file and directories are durable when it returns. They must
+// be, before a record is: once the generation is listed its predecessor may be dropped, and then this head alone knows
+// which numbers have been used.
 func (c *committer) begin() error {
 	l := c.l
 	g, seg, err := l.create(Main)
@@ -382,6 +373,9 @@ func (c *committer) begin() error {
 	l.mu.RUnlock()
 	h := header{kind: Main, salt: g.salt, first: c.next, stamp: l.opt.Now()}
 	err = seg.Write(headFrame(h, &meta))
+	if err == nil {
+		err = seg.Sync()
+	}
 	if err == nil {
 		err = l.disk.SyncDir(filepath.Join(l.dir, g.name))
 	}
@@ -401,14 +395,30 @@ func (c *committer) begin() error {
 	g.first = c.next
 	l.gens = append(l.gens, g)
 	l.stats.Rotations++
-	l.stats.Fsyncs += 2
+	l.stats.Fsyncs += 3
 	l.stats.Bytes += headEntry
 	l.mu.Unlock()
 	if old != nil {
 		l.retiring.Add(1)
 		go l.retire(old, true)
 	}
+	l.removeIdle()
 	return nil
+}
+
+// removeIdle removes generations that never held a record. It comes after a newer one is durable, which remembers the
+// numbers, and says that nothing in them counts.
+func (l *Log) removeIdle() {
+	l.mu.Lock()
+	gone := l.idle
+	l.idle = nil
+	l.mu.Unlock()
+	if len(gone) == 0 {
+		return
+	}
+	if err := l.unlink(gone); err != nil {
+		l.opt.Log.Warn("remove empty generations", "err", err)
+	}
 }
 
 // create makes the directory and the file of a new generation; a side's stays unlisted until it is complete.
@@ -437,11 +447,12 @@ func (l *Log) create(kind Kind) (*generation, segment, error) {
 	return g, seg, nil
 }
 
-// attestsLocked lists the main generations without a seal, the newest first.
+// attestsLocked lists the main generations without a seal, the newest first. Those that could not be removed count: the
+// next start finds them again.
 func (l *Log) attestsLocked() []attest {
 	var out []attest
-	for _, g := range slices.Backward(l.gens) {
-		if g.kind == Main && !g.sealed && len(out) < maxAttests {
+	for _, g := range slices.Backward(slices.Concat(l.doomed, l.idle, l.gens)) {
+		if g.kind == Main && !g.sealed {
 			a := attest{id: g.id, length: g.size, salt: g.salt}
 			if g.records > 0 {
 				a.first, a.last = g.first, g.last
@@ -473,20 +484,14 @@ func (l *Log) retire(g *current, seal bool) error {
 		}
 	}
 	err = errors.Join(err, g.seg.Close())
-	if m.records == 0 {
-		// What is in it was refused or written again elsewhere. If it cannot be removed it stays listed, so that the
-		// next head says that nothing in it counts.
-		if err := removeGeneration(l.disk, filepath.Join(l.dir, g.name)); err == nil {
-			l.mu.Lock()
-			l.gens = slices.DeleteFunc(l.gens, func(x *generation) bool { return x == g.generation })
-			l.mu.Unlock()
-			return nil
-		}
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g.open = false
-	if seal && err == nil {
+	if m.records == 0 {
+		l.gens = slices.DeleteFunc(l.gens, func(x *generation) bool { return x == g.generation })
+		l.idle = append(l.idle, g.generation)
+	}
+	if seal && err == nil && m.records > 0 {
 		g.sealed, g.bytes = true, size
 		l.stats.Fsyncs++
 	}
@@ -527,9 +532,7 @@ func (c *committer) recover() {
 	c.stuck = false
 	err := l.holdReserve()
 	if err == nil && (c.cur == nil || c.cur.size >= l.opt.Generation) {
-		if err = c.begin(); err == nil {
-			err = c.sync()
-		}
+		err = c.begin()
 	}
 	if err != nil {
 		c.breakDown(err)

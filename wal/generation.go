@@ -183,10 +183,12 @@ func (g *loaded) secondLook(root string, att *attest, newest, deep bool) error {
 		g.salt = att.salt
 	}
 	if g.salt == 0 {
-		if newest && att == nil {
+		switch {
+		case att != nil && att.last == 0: // a newer head says that nothing in it counts
+		case att == nil && newest:
 			g.torn = g.bytes // a crash while it was created
 			g.highest += uint64(g.bytes)
-		} else if !g.attested(att, 0) {
+		case !g.attested(att, 0):
 			g.damage = append(g.damage, damage{end: g.bytes, why: "nothing in it is readable"})
 		}
 		return nil

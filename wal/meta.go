@@ -6,7 +6,10 @@ import (
 
 // headEntry is the size of the first entry of every generation, one sector. It is fixed, so that the first data frame,
 // and with it the salt, is found even when the head is unreadable.
-const headEntry = 512
+const (
+	headEntry     = 512
+	headFrameSize = headEntry - 2 // the entry's uvarint takes two bytes
+)
 
 // attest is what a head says about an older main generation that carries no seal: how much of it was synced.
 // Whatever stands behind length in that file was never acknowledged and is not read.
@@ -17,8 +20,9 @@ type attest struct {
 	salt        uint64
 }
 
-// maxAttests bounds the list in a head (it must fit headEntry): one entry for each crash or write error whose generation is still kept.
-const maxAttests = 8
+// maxAttests bounds the list in a head: one for each crash or write error whose generation is still kept. A head holds
+// as many as fit headEntry, about 16. For older ones the heads of those days speak, while they are kept.
+const maxAttests = 32
 
 // headMeta is the payload of a head.
 type headMeta struct {
@@ -37,14 +41,18 @@ func (m *headMeta) encode(b []byte) []byte {
 	for _, id := range m.snapshots {
 		b = binary.AppendUvarint(b, id)
 	}
-	n := min(len(m.attests), maxAttests)
-	b = binary.AppendUvarint(b, uint64(n))
-	for _, a := range m.attests[:n] {
-		b = binary.AppendUvarint(b, a.id)
-		b = binary.AppendUvarint(b, a.first)
-		b = binary.AppendUvarint(b, a.last)
-		b = binary.AppendUvarint(b, uint64(a.length))
-		b = binary.LittleEndian.AppendUint64(b, a.salt)
+	count := len(b)
+	b = append(b, 0) // how many follow: less than 128, one byte
+	for i, a := range m.attests[:min(len(m.attests), maxAttests)] {
+		more := binary.AppendUvarint(b, a.id)
+		more = binary.AppendUvarint(more, a.first)
+		more = binary.AppendUvarint(more, a.last)
+		more = binary.AppendUvarint(more, uint64(a.length))
+		more = binary.LittleEndian.AppendUint64(more, a.salt)
+		if len(more) > headFrameSize {
+			break
+		}
+		b, b[count] = more, byte(i+1)
 	}
 	return b
 }
@@ -77,8 +85,8 @@ func decodeHead(p []byte) (headMeta, bool) {
 
 // headFrame returns a head: an entry of exactly headEntry bytes.
 func headFrame(h header, m *headMeta) []byte {
-	frame := m.encode(make([]byte, headerSize, headEntry))
-	frame = frame[:headEntry-2] // the entry's uvarint takes two bytes; what is not used stays zero
+	frame := make([]byte, headFrameSize) // what is not used stays zero
+	copy(frame[headerSize:], m.encode(make([]byte, headerSize, headEntry))[headerSize:])
 	h.typ = typeHead
 	h.finish(frame)
 	return frame

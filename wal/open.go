@@ -238,12 +238,12 @@ func (l *Log) adopt(g *loaded) {
 	switch {
 	case g.kind == Snapshot:
 		l.snaps = append(l.snaps, g.generation)
-	case g.records == 0 && len(g.damage) == 0:
-		l.empty = append(l.empty, g.id)
-	case g.records == 0: // nothing of it is left, but that is for the cleaning to remove
-		d := g.damage[len(g.damage)-1]
+	case g.records == 0 && len(g.damage) > 0 && g.damage[len(g.damage)-1].lost.Last > 0:
+		d := g.damage[len(g.damage)-1] // nothing of it is left; removing it is for the cleaning
 		g.first, g.last = d.lost.First, d.lost.Last
 		l.gens = append(l.gens, g.generation)
+	case g.records == 0:
+		l.idle = append(l.idle, g.generation)
 	default:
 		l.gens = append(l.gens, g.generation)
 		l.head = max(l.head, g.last)
@@ -273,6 +273,7 @@ func (l *Log) finishReplace(s *survey) {
 			gone[o.id] = true
 			if err := removeGeneration(l.disk, filepath.Join(l.dir, o.name)); err != nil {
 				l.opt.Log.Warn("remove replaced generation", "generation", o.id, "err", err)
+				l.doomed = append(l.doomed, o.generation)
 			}
 		}
 	}

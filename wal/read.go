@@ -86,7 +86,7 @@ type place struct {
 // locateLocked finds the frame that holds seq or, if none does, the next one.
 func (l *Log) locateLocked(seq uint64) (place, bool) {
 	i, _ := slices.BinarySearchFunc(l.gens, seq, func(g *generation, seq uint64) int {
-		if max(g.first, g.last) < seq { // an empty generation has only a first
+		if max(g.first, g.last) < seq { // the open one may have no last yet
 			return -1
 		}
 		return 1

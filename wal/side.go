@@ -144,6 +144,9 @@ func (s *Side) head(first uint64, stamp Stamp) error {
 	if s.g.size > 0 {
 		return nil
 	}
+	if s.g.kind == Snapshot { // one more place that remembers which numbers have been used
+		first = s.l.Head() + 1
+	}
 	frame := headFrame(header{kind: s.g.kind, salt: s.g.salt, first: first, stamp: stamp}, &headMeta{id: s.g.id})
 	if err := s.seg.Write(frame); err != nil {
 		return s.l.sideError("write side", err)
@@ -193,7 +196,9 @@ func (s *Side) commit(drop []uint64) error {
 		return s.err
 	}
 	s.done = true
-	s.l.show(s.g, drop)
+	if gone := s.l.show(s.g, drop); len(gone) > 0 {
+		return s.l.unlink(gone)
+	}
 	return nil
 }
 
@@ -204,7 +209,7 @@ func (s *Side) finish(drop []uint64) error {
 			return err
 		}
 	}
-	if err := s.head(0, l.opt.Now()); err != nil {
+	if err := s.head(g.first, l.opt.Now()); err != nil {
 		return err
 	}
 	m := sealMeta{
@@ -241,34 +246,35 @@ func (s *Side) finish(drop []uint64) error {
 func (l *Log) checkInterval(g *generation, drop []uint64) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	if id := l.newestLocked(); slices.Contains(drop, id) {
+		return fmt.Errorf("replace: generation %d is the newest", id)
+	}
 	for _, x := range l.gens {
 		if slices.Contains(drop, x.id) {
-			if x.open {
-				return fmt.Errorf("replace: generation %d is still written", x.id)
-			}
 			continue
 		}
-		if g.records > 0 && x.records > 0 && g.first <= x.last && x.first <= g.last {
+		if g.records > 0 && x.last > 0 && g.first <= x.last && x.first <= g.last {
 			return fmt.Errorf("replace: records %d..%d overlap generation %d (%d..%d), which stays", g.first, g.last, x.id, x.first, x.last)
 		}
 	}
 	return nil
 }
 
-// show lists g in place of the dropped generations, for readers in one step.
-func (l *Log) show(g *generation, drop []uint64) {
+// show lists g in place of the dropped generations, for readers in one step. It returns those.
+func (l *Log) show(g *generation, drop []uint64) (gone []*generation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if g.kind == Snapshot {
 		l.snaps = append(l.snaps, g)
 		slices.SortFunc(l.snaps, func(a, b *generation) int { return cmp.Compare(a.id, b.id) })
-		return
+		return nil
 	}
-	l.gens = slices.DeleteFunc(slices.Clone(l.gens), func(x *generation) bool { return slices.Contains(drop, x.id) })
+	gone = l.unlistLocked(drop)
 	if g.records > 0 {
 		l.gens = append(l.gens, g)
 		slices.SortFunc(l.gens, func(a, b *generation) int { return cmp.Compare(a.first, b.first) })
 	}
+	return gone
 }
 
 // Abort gives up a side that is not committed and removes it; otherwise it does nothing.
@@ -295,10 +301,19 @@ func (l *Log) Replace(cold *Side, drop []uint64) error {
 		cold.Abort()
 		return l.Drop(drop)
 	}
-	if err := cold.commit(drop); err != nil {
-		return err
+	return cold.commit(drop)
+}
+
+// newestLocked returns the id of the newest main generation. It must stay even if nobody writes it any more: when all
+// others are gone it alone knows which numbers have been used.
+func (l *Log) newestLocked() uint64 {
+	var id uint64
+	for _, g := range l.gens {
+		if g.kind == Main {
+			id = max(id, g.id)
+		}
 	}
-	return l.unlink(drop)
+	return id
 }
 
 // Drop removes generations (not the open one): they are unlisted at once, then unlinked, then the directory is synced.
@@ -308,25 +323,40 @@ func (l *Log) Drop(ids []uint64) error {
 		return err
 	}
 	l.mu.Lock()
-	for _, g := range l.gens {
-		if g.open && slices.Contains(ids, g.id) {
-			l.mu.Unlock()
-			return fmt.Errorf("drop generation %d: it is still written", g.id)
-		}
+	if id := l.newestLocked(); slices.Contains(ids, id) {
+		l.mu.Unlock()
+		return fmt.Errorf("drop generation %d: it is the newest", id)
 	}
-	dropped := func(g *generation) bool { return slices.Contains(ids, g.id) }
-	l.gens = slices.DeleteFunc(slices.Clone(l.gens), dropped)
-	l.snaps = slices.DeleteFunc(slices.Clone(l.snaps), dropped)
+	gone := l.unlistLocked(ids)
 	l.mu.Unlock()
-	return l.unlink(ids)
+	return l.unlink(gone)
 }
 
-func (l *Log) unlink(ids []uint64) error {
+// unlistLocked takes generations out of the lists and returns them.
+func (l *Log) unlistLocked(ids []uint64) (gone []*generation) {
+	gone, l.doomed = l.doomed, nil // try these again
+	drop := func(g *generation) bool {
+		if slices.Contains(ids, g.id) {
+			gone = append(gone, g)
+			return true
+		}
+		return false
+	}
+	l.gens = slices.DeleteFunc(slices.Clone(l.gens), drop)
+	l.snaps = slices.DeleteFunc(slices.Clone(l.snaps), drop)
+	return gone
+}
+
+// unlink removes generations that are no longer listed.
+func (l *Log) unlink(gone []*generation) error {
 	var errs []error
-	for _, id := range ids {
-		l.cache.forget(id)
-		if err := removeGeneration(l.disk, filepath.Join(l.dir, generationName(id))); err != nil {
-			errs = append(errs, fmt.Errorf("drop generation %d: %w", id, err))
+	for _, g := range gone {
+		l.cache.forget(g.id)
+		if err := removeGeneration(l.disk, filepath.Join(l.dir, g.name)); err != nil {
+			errs = append(errs, fmt.Errorf("drop generation %d: %w", g.id, err))
+			l.mu.Lock()
+			l.doomed = append(l.doomed, g)
+			l.mu.Unlock()
 		}
 	}
 	if err := l.disk.SyncDir(l.dir); err != nil {

@@ -64,7 +64,7 @@ type Generation struct {
 	First, Last           uint64 // of its records; both 0 when it has none, and for snapshots
 	Records               int64
 	Bytes                 int64 // on disk
-	Open                  bool  // still written
+	Open                  bool  // still written, or the newest: it cannot be dropped
 	FirstStamp, LastStamp Stamp
 }
 
@@ -183,9 +183,10 @@ type Log struct {
 	spent    atomic.Bool    // a side has released the reserve file; the committer looks
 
 	mu        sync.RWMutex
-	gens      []*generation // main and cold generations that hold records, and the open one
+	gens      []*generation // main and cold generations
 	snaps     []*generation // complete snapshots, oldest first
-	empty     []uint64      // main generations of earlier starts without a record, removed by Start
+	idle      []*generation // main generations that are over and never held a record; begin removes them
+	doomed    []*generation // dropped, but the disk would not remove them
 	nextID    uint64        // generation id to use next
 	head      uint64
 	last      Stamp
@@ -233,8 +234,11 @@ func (l *Log) Generations() []Generation {
 	for _, g := range l.snaps {
 		out = append(out, g.describe())
 	}
+	newest := l.newestLocked()
 	for _, g := range l.gens {
-		out = append(out, g.describe())
+		d := g.describe()
+		d.Open = d.Open || g.id == newest
+		out = append(out, d)
 	}
 	return out
 }
