@@ -69,10 +69,10 @@ func (r *request) decode(line []byte) error {
 		return message.Problemf(message.CodeBadJSON, "%.60q is not an object", line)
 	}
 	var body []byte
-	err := members(line, func(key string, value []byte) error {
+	err := members(line, func(key, value []byte) error {
 		v := verbOf(key)
 		switch {
-		case key == "id":
+		case string(key) == "id":
 			return r.setID(value)
 		case v == noVerb:
 			return badRequest("unknown operation %.40q; known are %s", key, verbs)
@@ -95,8 +95,8 @@ func (r *request) decode(line []byte) error {
 	return r.decodeBody(body)
 }
 
-func verbOf(key string) verb {
-	switch key {
+func verbOf(key []byte) verb {
+	switch string(key) {
 	case "hello":
 		return verbHello
 	case "ack":
@@ -137,8 +137,8 @@ func (r *request) setPing(value []byte) error {
 func (r *request) decodeBody(body []byte) error {
 	switch r.verb {
 	case verbHello:
-		return each(body, "hello", func(key string, v []byte) (bool, error) {
-			switch key {
+		return each(body, "hello", func(key, v []byte) (bool, error) {
+			switch string(key) {
 			case "device":
 				return true, text(v, key, &r.device)
 			case "token":
@@ -147,8 +147,8 @@ func (r *request) decodeBody(body []byte) error {
 			return false, nil
 		})
 	case verbAuth:
-		err := each(body, "auth", func(key string, v []byte) (bool, error) {
-			return key == "token", text(v, key, &r.token)
+		err := each(body, "auth", func(key, v []byte) (bool, error) {
+			return string(key) == "token", text(v, key, &r.token)
 		})
 		return need(err, r.token != "", "auth", "token")
 	case verbAck:
@@ -166,8 +166,8 @@ func (r *request) decodeBody(body []byte) error {
 
 func (r *request) decodeAck(body []byte) error {
 	hasSub := false
-	err := each(body, "ack", func(key string, v []byte) (bool, error) {
-		switch key {
+	err := each(body, "ack", func(key, v []byte) (bool, error) {
+		switch string(key) {
 		case "sub":
 			hasSub = true
 			return true, subNumber(v, &r.sub)
@@ -200,8 +200,8 @@ func (r *request) decodeSeqs(v []byte) error {
 
 func (r *request) decodeNack(body []byte) error {
 	hasSub, hasSeq := false, false
-	err := each(body, "nack", func(key string, v []byte) (bool, error) {
-		switch key {
+	err := each(body, "nack", func(key, v []byte) (bool, error) {
+		switch string(key) {
 		case "sub":
 			hasSub = true
 			return true, subNumber(v, &r.sub)
@@ -231,8 +231,8 @@ func (r *request) decodeNack(body []byte) error {
 
 func (r *request) decodeSub(body []byte) error {
 	var topic, after string
-	err := each(body, "sub", func(key string, v []byte) (bool, error) {
-		switch key {
+	err := each(body, "sub", func(key, v []byte) (bool, error) {
+		switch string(key) {
 		case "topic":
 			return true, text(v, key, &topic)
 		case "after":
@@ -256,8 +256,8 @@ func (r *request) decodeSub(body []byte) error {
 
 func (r *request) decodeUnsub(body []byte) error {
 	hasSub := false
-	err := each(body, "unsub", func(key string, v []byte) (bool, error) {
-		switch key {
+	err := each(body, "unsub", func(key, v []byte) (bool, error) {
+		switch string(key) {
 		case "sub":
 			hasSub = true
 			return true, subNumber(v, &r.sub)
@@ -293,9 +293,9 @@ type pubDecoder struct {
 	isText bool
 }
 
-func (d *pubDecoder) member(key string, v []byte) (bool, error) {
+func (d *pubDecoder) member(key, v []byte) (bool, error) {
 	m := d.m
-	switch key {
+	switch string(key) {
 	case "topic":
 		return true, text(v, key, &d.topic)
 	case "data":
@@ -355,8 +355,8 @@ func (d *pubDecoder) properties(v []byte) error {
 	if v[0] != '{' {
 		return badRequest("properties is not an object of strings")
 	}
-	return members(v, func(key string, value []byte) error {
-		p := message.Property{Key: strings.Clone(key)}
+	return members(v, func(key, value []byte) error {
+		p := message.Property{Key: string(key)}
 		if value[0] != '"' {
 			return badRequest("property %.40q is not a string", key)
 		}
@@ -411,9 +411,9 @@ func jsonType(ct string) bool {
 
 // each walks an operation's members; null ones were not given, except data. known says whether the
 // operation has the member.
-func each(body []byte, op string, member func(key string, v []byte) (known bool, err error)) error {
-	return members(body, func(key string, v []byte) error {
-		if v[0] == 'n' && key != "data" {
+func each(body []byte, op string, member func(key, v []byte) (known bool, err error)) error {
+	return members(body, func(key, v []byte) error {
+		if v[0] == 'n' && string(key) != "data" {
 			return nil
 		}
 		known, err := member(key, v)
@@ -431,7 +431,10 @@ func need(err error, have bool, op, field string) error {
 	return err
 }
 
-func text(v []byte, key string, to *string) error {
+// name is a member's name for an error.
+type name interface{ string | []byte }
+
+func text[K name](v []byte, key K, to *string) error {
 	if v[0] != '"' {
 		return badRequest("%s is not a string", key)
 	}
@@ -439,7 +442,7 @@ func text(v []byte, key string, to *string) error {
 	return nil
 }
 
-func boolean(v []byte, key string, to *bool) error {
+func boolean[K name](v []byte, key K, to *bool) error {
 	if v[0] != 't' && v[0] != 'f' {
 		return badRequest("%s is neither true nor false", key)
 	}
@@ -447,7 +450,7 @@ func boolean(v []byte, key string, to *bool) error {
 	return nil
 }
 
-func unsigned(v []byte, key string, to *uint64) error {
+func unsigned[K name](v []byte, key K, to *uint64) error {
 	n, err := strconv.ParseUint(string(v), 10, 64)
 	if err != nil {
 		return badRequest("%s is not a whole number of at least 0", key)
@@ -466,7 +469,7 @@ func subNumber(v []byte, to *int32) error {
 }
 
 // duration reads seconds, or a string like "10m" or "90".
-func duration(v []byte, key string, to *time.Duration) error {
+func duration[K name](v []byte, key K, to *time.Duration) error {
 	s := string(v)
 	if v[0] == '"' {
 		s = unquote(v)

@@ -51,9 +51,9 @@ func FuzzDecode(f *testing.F) {
 func repeats(object []byte) bool {
 	seen := map[string]bool{}
 	twice := false
-	_ = members(object, func(key string, value []byte) error {
-		twice = twice || seen[key] || value[0] == '{' && key != "data" && repeats(value)
-		seen[key] = true
+	_ = members(object, func(key, value []byte) error {
+		twice = twice || seen[string(key)] || value[0] == '{' && string(key) != "data" && repeats(value)
+		seen[string(key)] = true
 		return nil
 	})
 	return twice

@@ -40,11 +40,11 @@ func (s *session) object(line []byte, r *request) bool {
 			return false
 		}
 	}
-	s.run(r)
+	s.perform(r)
 	return true
 }
 
-func (s *session) run(r *request) {
+func (s *session) perform(r *request) {
 	switch r.verb {
 	case verbAck:
 		s.ack(r)

@@ -1,16 +1,22 @@
 package ws
 
+import "bytes"
+
 // The walk over JSON that [json.Valid] has accepted: no copies, no reflection, and no recursion, so
 // that the reader's stack stays small. On anything else it may panic.
 
-// members calls yield for each member of an object, in order; key is unquoted, value is raw. It goes
-// on to the end after an error, so that every id is seen, and returns the first one.
-func members(object []byte, yield func(key string, value []byte) error) error {
+// members calls yield for each member of an object, in order; key is unquoted, value is raw, both may
+// alias the object. It goes on to the end after an error, so that every id is seen, and returns the
+// first one.
+func members(object []byte, yield func(key, value []byte) error) error {
 	var first error
 	i := skipSpace(object, 1)
 	for object[i] != '}' {
 		end := skipString(object, i)
-		key := unquote(object[i:end])
+		key := object[i+1 : end-1]
+		if bytes.IndexByte(key, '\\') >= 0 {
+			key = []byte(unquote(object[i:end]))
+		}
 		i = skipSpace(object, skipSpace(object, end)+1) // behind the colon
 		end = skipValue(object, i)
 		if err := yield(key, object[i:end]); err != nil && first == nil {

@@ -197,7 +197,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if stopping {
 		s.bye(codeStopping, "stopping", retryAfterStop())
 	}
-	go s.read() // release waits for it
+	go s.run() // release waits for it
 }
 
 // admit holds a place and authenticates what the request itself carries. The place is held even

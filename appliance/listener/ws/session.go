@@ -31,13 +31,16 @@ const (
 )
 
 const (
-	maxMalformed   = 5               // malformed objects in one session; the fifth closes it
-	maxReplies     = 64 << 10        // bytes of answers waiting to be written; then the client is not read
-	closeWait      = 2 * time.Second // for the client's close frame, and for its end of the connection
-	takenOverRetry = 2 * time.Second // after 4010; two sessions of one device shall not fight faster
-	lingerBytes    = 1 << 20         // read and thrown away meanwhile
-	frameKeep      = 4 << 10         // a frame's buffer begins with this
-	frameKeepMax   = 64 << 10        // and is given to the garbage collector above this
+	maxMalformed   = 5                      // malformed objects in one session; the fifth closes it
+	maxReplies     = 64 << 10               // bytes of answers waiting to be written; then the client is not read
+	closeWait      = 2 * time.Second        // for the client's close frame, and for its end of the connection
+	takenOverRetry = 2 * time.Second        // after 4010; two sessions of one device shall not fight faster
+	stalledRetry   = time.Second            // after 4008
+	lingerBytes    = 1 << 20                // read and thrown away meanwhile
+	respawnEvery   = 100 * time.Millisecond // see session.respawn
+	respawnBurst   = 16
+	frameKeep      = 4 << 10  // a frame's buffer begins with this
+	frameKeepMax   = 64 << 10 // and is given to the garbage collector above this
 )
 
 // session is one connection.
@@ -60,6 +63,7 @@ type session struct {
 	farewell   bool // the client's close frame has come
 	malformed  uint8
 	nextSub    int32
+	respawns   int64 // when the respawns so far are paid for, on Handler.now
 
 	mu       sync.Mutex
 	wake     sync.Cond // the reader waits here: for room, and at the end for the writer
@@ -81,7 +85,8 @@ type session struct {
 	closeSent bool
 	gone      bool // the connection is of no use any more
 	ping      bool
-	code      int // of the close frame
+	serving   bool // the reader is busy with a frame
+	code      int  // of the close frame
 	reason    string
 }
 
@@ -93,22 +98,32 @@ func (s *session) begin(conn *websocket.Conn) {
 	conn.SetCloseHandler(s.onClose)
 }
 
-// read is the connection's goroutine, from the upgrade to the end.
-func (s *session) read() {
-	defer s.h.release(s)
-	defer s.end()
+// run is the connection's first goroutine; it becomes the reader. Whichever goroutine is the reader last
+// calls end, which releases the connection's place in the handler.
+func (s *session) run() {
 	if s.welcomeNow && !s.open(s.early, nil) {
+		s.end()
 		return
 	}
-	for s.next() {
+	s.read()
+}
+
+// read is the connection's goroutine. It has no other frames than the wait for input, because that
+// wait then fits into the smallest stack (2 KiB instead of 4): see respawn.
+func (s *session) read() {
+	for {
+		kind, r, err := s.conn.NextReader()
+		if !s.next(kind, r, err) {
+			return
+		}
 	}
 }
 
-// next reads and handles one frame; false ends the session.
-func (s *session) next() bool {
-	kind, r, err := s.conn.NextReader()
+// next handles one frame; false: this goroutine is done.
+func (s *session) next(kind int, r io.Reader, err error) bool {
 	if err != nil {
 		s.readFailed(err)
+		s.end()
 		return false
 	}
 	s.inFrame = true
@@ -119,7 +134,26 @@ func (s *session) next() bool {
 		s.h.frames.Put(f)
 	}
 	s.inFrame = false
-	return ok && s.heard()
+	if !ok || !s.heard() {
+		s.end()
+		return false
+	}
+	return !s.respawn()
+}
+
+// respawn hands the reading over to a new goroutine: handling a frame has grown this one's stack to 4
+// or 8 KiB, which the garbage collector does not take back to 2. A new one costs 1 to 2 µs, too much
+// for every frame of a busy session, so there are at most respawnBurst at once and one per respawnEvery
+// in the long run.
+func (s *session) respawn() bool {
+	now := s.h.now()
+	due := max(s.respawns, now)
+	if due-now > int64(respawnBurst*respawnEvery) {
+		return false
+	}
+	s.respawns = due + int64(respawnEvery)
+	go s.read() // end waits for it
+	return true
 }
 
 // take reads the frame's payload and runs its objects.
@@ -156,6 +190,7 @@ func (s *session) take(kind int, r io.Reader, f *frame) bool {
 func (s *session) room() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.serving = true
 	for !s.closing && (s.replies > maxReplies || s.pubs >= s.h.o.MaxPubsInFlight || s.pubBytes > s.h.o.MaxPubBytes) {
 		s.wake.Wait()
 	}
@@ -177,8 +212,8 @@ func (s *session) principal() string {
 	return s.grant.Principal()
 }
 
-// heard moves the deadline after a sign of life; false when the session is closing, whose deadline
-// stands. Before the welcome, and inside a frame, only progress of the whole counts.
+// heard notes a sign of life for tick; false when the session is closing. Before the welcome, and
+// inside a frame, only progress of the whole counts.
 func (s *session) heard() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,8 +223,8 @@ func (s *session) heard() bool {
 	if s.grant == nil || s.inFrame {
 		return true
 	}
+	s.serving = false
 	s.lastRead = s.h.now()
-	_ = s.conn.SetReadDeadline(time.Now().Add(s.h.o.PingEvery + s.h.o.PongTimeout))
 	return true
 }
 
@@ -216,35 +251,34 @@ func (s *session) onClose(code int, _ string) error {
 	return nil
 }
 
-// readFailed says goodbye where somebody may still hear it.
+// readFailed says goodbye to a client that was too slow with its hello.
 func (s *session) readFailed(err error) {
 	var timeout net.Error
-	if !errors.As(err, &timeout) || !timeout.Timeout() {
-		return
-	}
-	if !s.greeted() {
+	if errors.As(err, &timeout) && timeout.Timeout() && !s.greeted() {
 		s.bye(codeHelloTimeout, "no hello in time", 0)
-		return
-	}
-	s.mu.Lock()
-	closing := s.closing
-	s.mu.Unlock()
-	if !closing {
-		s.h.slow.Add(1)
-		s.bye(codeStalled, "no answer to a ping", time.Second)
 	}
 }
 
-// tick pings a client that was silent for PingEvery.
+// tick pings a client that was silent for PingEvery, and ends the session PongTimeout later. It alone
+// watches the client after the welcome, so that a read needs no deadline of its own.
 func (s *session) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
 		return
 	}
-	left := s.h.o.PingEvery - time.Duration(s.h.now()-s.lastRead)
-	if left <= 0 {
-		left = s.h.o.PingEvery
+	if s.serving { // it is we who do not read
+		s.lastRead = s.h.now()
+	}
+	silent := time.Duration(s.h.now() - s.lastRead)
+	left := s.h.o.PingEvery - silent
+	switch {
+	case silent >= s.h.o.PingEvery+s.h.o.PongTimeout:
+		s.h.slow.Add(1)
+		s.byeLocked(codeStalled, "no answer to a ping", stalledRetry)
+		return
+	case left <= 0:
+		left += s.h.o.PongTimeout
 		s.ping = true
 		s.startLocked()
 		for _, l := range s.links { // an idle session holds no empty windows
@@ -274,13 +308,17 @@ func (s *session) open(g *auth.Grant, id []byte) bool {
 	s.grant = g
 	s.replyLocked(s.h.welcome(id, s.name))
 	if !s.closing {
+		s.lastRead = s.h.now()
+		_ = s.conn.SetReadDeadline(time.Time{})
 		s.timer = time.AfterFunc(s.h.o.PingEvery, s.tick)
 	}
 	s.mu.Unlock()
 	if inbox != nil {
 		s.attach(inbox)
 	}
-	return s.heard()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closing
 }
 
 func (s *session) openFailed(id []byte, p *message.Problem) bool {
@@ -300,6 +338,7 @@ func (s *session) openFailed(id []byte, p *message.Problem) bool {
 // end gives everything back. The connection is closed last, after the writer said what was left to
 // say.
 func (s *session) end() {
+	defer s.h.release(s)
 	s.mu.Lock()
 	s.closeLocked(0, "")
 	links := s.links

@@ -65,11 +65,15 @@ func (s *session) fail(id []byte, p *message.Problem) { s.reply(appendError(nil,
 func (s *session) bye(code int, reason string, retry time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.byeLocked(code, reason, retry)
+	return false
+}
+
+func (s *session) byeLocked(code int, reason string, retry time.Duration) {
 	if !s.closing {
 		s.replyLocked(appendBye(nil, code, reason, retry))
 		s.closeLocked(code, reason)
 	}
-	return false
 }
 
 // closeLocked makes the session accept nothing more; code 0 sends no close frame.
@@ -112,7 +116,7 @@ func (s *session) write() {
 		if !more {
 			break
 		}
-		if err := s.perform(w, buf); err != nil {
+		if err := s.flush(w, buf); err != nil {
 			s.broken(err)
 		}
 	}
@@ -145,7 +149,7 @@ func (s *session) due() (work, bool) {
 	return w, true
 }
 
-func (s *session) perform(w work, buf *[]byte) error {
+func (s *session) flush(w work, buf *[]byte) error {
 	deadline := time.Now().Add(s.h.o.WriteTimeout)
 	if w.pong != nil {
 		if err := s.conn.WriteControl(websocket.PongMessage, w.pong, deadline); err != nil {
