@@ -5,12 +5,17 @@ package main
 import (
 	"os"
 	"runtime/debug"
+	"strconv"
+	"time"
 
 	"edgepost/appliance/cli"
 )
 
-// version is set by the linker: -ldflags "-X main.version=v1.2.3".
-var version string
+// Set by the linker: -ldflags "-X main.version=v1.2.3 -X main.built=1767225600".
+var (
+	version string
+	built   string // unix time of the commit: no clock may show an earlier one
+)
 
 func main() {
 	if info, ok := debug.ReadBuildInfo(); ok && version == "" {
@@ -19,5 +24,9 @@ func main() {
 	if version == "" {
 		version = "(devel)"
 	}
-	os.Exit(cli.Main(os.Args, version))
+	var floor time.Time
+	if n, err := strconv.ParseInt(built, 10, 64); err == nil {
+		floor = time.Unix(n, 0)
+	}
+	os.Exit(cli.Main(os.Args, version, floor))
 }

@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,7 +44,7 @@ func (a *Appliance) listen() error {
 	}})
 	api := httpapi.New(httpapi.Options{
 		Core: k, Version: a.o.Version, Gateway: k.reg.Name, MaxMessage: a.cfg.Limits.MaxMessage, MaxBatch: a.cfg.Limits.MaxBatch,
-		AllowedOrigins: a.cfg.HTTP.AllowedOrigins, Log: a.o.Log,
+		Log: a.o.Log,
 		Now: func() (time.Time, bool) { return time.Now(), a.clock.Trusted() },
 		Mounts: []httpapi.Mount{
 			{Pattern: "/v1/ws", Summary: "WebSocket", Handler: sockets},
@@ -62,7 +65,7 @@ func (a *Appliance) listen() error {
 	}
 	a.addr = l.Addr().String()
 	gate := guard.Sources{WAN: a.cfg.WAN}.Listener(l)
-	a.serve("http", newRoom(gate, a.connections()), guarded, nil)
+	a.serve("http", newRoom(gate, a.connections()), behindProxies(a.cfg.HTTP.Proxies(), guarded), nil)
 	a.onStop("websocket", sockets.Close)
 	return nil
 }
@@ -124,6 +127,34 @@ func (a *Appliance) serve(name string, l net.Listener, h http.Handler, conn func
 		}
 		<-done
 		return err
+	})
+}
+
+// behindProxies has requests that come through a trusted proxy count as coming from the client that
+// the proxy names: the last address in X-Forwarded-For that is not a trusted proxy's itself.
+func behindProxies(trusted []netip.Prefix, next http.Handler) http.Handler {
+	if len(trusted) == 0 {
+		return next
+	}
+	known := func(s string) bool {
+		a, err := netip.ParseAddr(s)
+		return err == nil && slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, port, err := net.SplitHostPort(r.RemoteAddr)
+		if err == nil && known(host) {
+			hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+			for i := len(hops) - 1; i >= 0; i-- {
+				hop := strings.TrimSpace(hops[i])
+				if _, err := netip.ParseAddr(hop); err != nil {
+					break
+				}
+				if r.RemoteAddr = net.JoinHostPort(hop, port); !known(hop) {
+					break
+				}
+			}
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

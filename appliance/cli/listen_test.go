@@ -112,7 +112,7 @@ func listen(ctx context.Context, t *testing.T, out *output, line string, scripts
 	g := &gateway{t: t, scripts: scripts}
 	dir := onSocket(t, g)
 	errs := &output{}
-	code = Run(ctx, Env{strings.NewReader(""), out, errs, func(string) string { return "" }, "1"}, append([]string{"edgepost", "listen", "-data", dir}, words(line)...))
+	code = Run(ctx, Env{strings.NewReader(""), out, errs, func(string) string { return "" }, "1", time.Time{}}, append([]string{"edgepost", "listen", "-data", dir}, words(line)...))
 	g.over.Wait()
 	if len(g.scripts) > 0 {
 		t.Errorf("%d connections were not made", len(g.scripts))

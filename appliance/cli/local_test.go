@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"edgepost/appliance"
 	"edgepost/wal"
@@ -27,7 +28,7 @@ func served(t *testing.T, args ...string) (greeting string, errs *output, stop f
 	errs = &output{}
 	code := make(chan int, 1)
 	go func() {
-		code <- Run(ctx, Env{strings.NewReader(""), w, errs, func(string) string { return "" }, "1.2.3"}, append([]string{"bin/edgepost", "serve"}, args...))
+		code <- Run(ctx, Env{strings.NewReader(""), w, errs, func(string) string { return "" }, "1.2.3", time.Time{}}, append([]string{"bin/edgepost", "serve"}, args...))
 		w.Close()
 	}()
 	for s := bufio.NewScanner(r); s.Scan(); {

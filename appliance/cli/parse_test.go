@@ -161,7 +161,7 @@ func FuzzLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, lines string) {
 		var out strings.Builder
-		c := &call{Env: Env{strings.NewReader(""), &out, &out, func(string) string { return "" }, "1"}, prog: "edgepost"}
+		c := &call{Env: Env{strings.NewReader(""), &out, &out, func(string) string { return "" }, "1", time.Time{}}, prog: "edgepost"}
 		run, err := c.understand(strings.Split(lines, "\n"))
 		if err != nil {
 			if got := failureOf(err); got.code != exitUsage || got.text == "" {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"edgepost/appliance"
 )
@@ -30,12 +31,13 @@ type Env struct {
 	Stdout  io.Writer
 	Stderr  io.Writer
 	Getenv  func(string) string
-	Version string // of the program, as it is shown
+	Version string    // of the program, as it is shown
+	Built   time.Time // no clock may show an earlier time; zero: unknown
 }
 
 // Main runs the process's command line and returns its exit code. SIGINT and SIGTERM stop the
 // command gracefully; a second one kills the process.
-func Main(args []string, version string) int {
+func Main(args []string, version string, built time.Time) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 1)
@@ -46,7 +48,7 @@ func Main(args []string, version string) int {
 		signal.Stop(signals) // the next one has its default effect
 		cancel()
 	}()
-	return Run(ctx, Env{os.Stdin, os.Stdout, os.Stderr, os.Getenv, version}, args)
+	return Run(ctx, Env{os.Stdin, os.Stdout, os.Stderr, os.Getenv, version, built}, args)
 }
 
 // Run runs one command line, args[0] being the program as it was called, and returns the exit

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "rewrite what testdata/*.txt expects")
@@ -151,7 +152,7 @@ func runLine(ctx context.Context, dir, stdin string, env map[string]string, args
 		}
 		return dir
 	}
-	code = Run(ctx, Env{strings.NewReader(stdin), &out, &errs, getenv, "1.2.3"}, append([]string{"bin/edgepost"}, args...))
+	code = Run(ctx, Env{strings.NewReader(stdin), &out, &errs, getenv, "1.2.3", time.Time{}}, append([]string{"bin/edgepost"}, args...))
 	return code, out.String(), errs.String()
 }
 

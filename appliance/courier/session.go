@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"time"
 
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
@@ -183,4 +184,14 @@ func (s *shard) forgotten(sub *subscription, age int64) bool {
 		return false
 	}
 	return age-sub.used > int64(sub.spec.Expiry)
+}
+
+// SessionSpec is what an MQTT session subscribes. DESIGN §6: one subscription with many filters.
+type SessionSpec struct {
+	Client  string           // the client id; with the principal it names the session
+	Filters []message.Filter // of QoS 1 and 2: what matches is owed
+	Passing []message.Filter // of QoS 0: what matches is handed on while connected
+	Expiry  time.Duration    // how long it outlives its link; 0: for ever
+	Durable bool             // false: it ends with its link
+	Meta    json.RawMessage  // the protocol's own
 }

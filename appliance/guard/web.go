@@ -89,7 +89,7 @@ func (g *webGuard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !own && allowed {
 		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Expose-Headers", "Link, Location, Retry-After")
+		h.Set("Access-Control-Expose-Headers", "Link, Location, Message-Gap, Idempotent-Replayed, Retry-After")
 		h.Add("Vary", "Origin")
 		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 			h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE")

@@ -82,6 +82,7 @@ type Message struct {
 	// ---- filled in by the appliance ----
 
 	From    string    // the publisher: a device id, key name, or "" for the appliance itself
+	Client  string    // the MQTT client id that published it, for "no local"; "" on other protocols
 	ID      ID        // zero until stored
 	Seq     uint64    // position in the log; differs from ID.Seq after a delay or requeue
 	Time    time.Time // when it was stored; zero while the clock is not trusted

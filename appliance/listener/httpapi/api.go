@@ -3,8 +3,6 @@ package httpapi
 import (
 	"log/slog"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +31,6 @@ type Options struct {
 	Gateway        func() string // its name, for the source of events; nil: "edgepost"
 	MaxMessage     int64         // payload bytes of one message; 0: [message.MaxPayload], the most
 	MaxBatch       int64         // bytes of a batch of events, unpacked; 0: 1 MiB
-	AllowedOrigins []string      // "https://app.example": pages that may call from elsewhere; "*" any
 	Mounts         []Mount
 	Log            *slog.Logger                       // nil: none
 	Now            func() (t time.Time, trusted bool) // nil: time.Now, trusted
@@ -52,8 +49,6 @@ type api struct {
 	Options
 	core      Core
 	resources []resource
-	origins   *http.CrossOriginProtection
-	anyOrigin bool
 	glance    glance
 }
 
@@ -88,14 +83,7 @@ func New(o Options) http.Handler {
 	if o.WriteTimeout <= 0 {
 		o.WriteTimeout = defaultWriteTimeout
 	}
-	a := &api{Options: o, core: o.Core, origins: http.NewCrossOriginProtection()}
-	for _, origin := range o.AllowedOrigins {
-		if origin == "*" {
-			a.anyOrigin = true
-		} else if err := a.origins.AddTrustedOrigin(origin); err != nil {
-			o.Log.Warn("allowed origin ignored", "origin", origin, "error", err)
-		}
-	}
+	a := &api{Options: o, core: o.Core}
 	a.resources = compile(append(a.routes(), mountRoutes(o.Mounts)...))
 	return a
 }
@@ -129,9 +117,6 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) serve(c *call) error {
-	if err := a.checkOrigin(c.w, c.r); err != nil {
-		return err
-	}
 	path := c.r.URL.EscapedPath()
 	if path == "" {
 		path = "/"
@@ -164,38 +149,10 @@ func (a *api) serve(c *call) error {
 	return rt.serve(c)
 }
 
-// checkOrigin refuses requests that change something and come from a page elsewhere, and lets the
-// configured origins read the answers (CORS).
-func (a *api) checkOrigin(w http.ResponseWriter, r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	if origin != "" && (a.anyOrigin || slices.Contains(a.AllowedOrigins, origin)) {
-		h := w.Header()
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Add("Vary", "Origin")
-		h.Set("Access-Control-Expose-Headers", "Location, Link, Message-Gap, Idempotent-Replayed, Retry-After")
-		return nil
-	}
-	if err := a.origins.Check(r); err != nil && !a.anyOrigin {
-		return message.Problemf(message.CodeForbidden, "a page at %.100q may not call this; add its origin to [http] allowed_origins", origin)
-	}
-	return nil
-}
-
-// options answers what is possible at a resource, and a browser's question before a cross-origin
-// call (Fetch standard, CORS preflight).
+// options answers what is possible at a resource. What browsers ask before a call from another page
+// is answered in front of this handler (guard.Web).
 func (a *api) options(c *call, res *resource) error {
-	h := c.w.Header()
-	h.Set("Allow", res.allow)
-	if h.Get("Access-Control-Allow-Origin") != "" && c.r.Header.Get("Access-Control-Request-Method") != "" {
-		h.Set("Access-Control-Allow-Methods", res.allow)
-		h.Set("Access-Control-Allow-Headers", strings.Join([]string{
-			"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "Last-Event-ID",
-			"Message-Priority", "Message-TTL", "Message-Delay", "Message-At", "Message-Retain",
-			"Message-Durability", "Message-Property", "Message-Receipt",
-			"ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", "ce-dataschema",
-		}, ", "))
-		h.Set("Access-Control-Max-Age", "600")
-	}
+	c.w.Header().Set("Allow", res.allow)
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
