@@ -42,6 +42,8 @@ const firstPart = "00000000000000000001" // the file tidwall/wal writes first
 func generationName(id uint64) string { return fmt.Sprintf("g%08d", id) }
 func sideName(id uint64) string       { return fmt.Sprintf("t%08d", id) } // until it is complete
 
+func trashName(id uint64) string { return fmt.Sprintf("x%08d", id) } // while it is removed
+
 // parseName reads a directory name made of prefix and a generation id.
 func parseName(prefix, name string) (uint64, bool) {
 	digits, ok := strings.CutPrefix(name, prefix)
@@ -333,7 +335,7 @@ func (w *walker) frame(f *found) {
 	}
 }
 
-// removeGeneration unlinks a generation's files, the last one first so that a half removed side has no seal, and its directory.
+// removeGeneration unlinks the files in a directory, and it.
 func removeGeneration(d disk, dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -342,8 +344,8 @@ func removeGeneration(d disk, dir string) error {
 	if err != nil {
 		return err
 	}
-	for i := len(entries) - 1; i >= 0; i-- {
-		if err := d.Remove(filepath.Join(dir, entries[i].Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for _, e := range entries {
+		if err := d.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

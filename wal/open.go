@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -112,7 +113,8 @@ func checkForeign(dir string) error {
 		name := e.Name()
 		_, generation := parseName("g", name)
 		_, side := parseName("t", name)
-		if generation || side || name == lockName || name == reserve || name == lostFolder ||
+		_, trash := parseName("x", name)
+		if generation || side || trash || name == lockName || name == reserve || name == lostFolder ||
 			name == "lost+found" || strings.HasPrefix(name, ".") {
 			continue
 		}
@@ -126,6 +128,7 @@ type survey struct {
 	gens    []*loaded // by id
 	strange []*loaded // copied or renamed directories, left alone
 	sides   []string  // unfinished sides
+	trash   []string  // generations whose removal was interrupted
 }
 
 // lookAround loads every generation in dir. deep reads and checks every byte.
@@ -138,6 +141,9 @@ func lookAround(dir string, deep bool) (*survey, error) {
 	for _, e := range entries {
 		if _, ok := parseName("t", e.Name()); ok && e.IsDir() {
 			s.sides = append(s.sides, e.Name())
+		}
+		if _, ok := parseName("x", e.Name()); ok && e.IsDir() {
+			s.trash = append(s.trash, e.Name())
 		}
 		id, ok := parseName("g", e.Name())
 		if !ok || !e.IsDir() {
@@ -183,10 +189,12 @@ func (l *Log) load() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range s.sides { // never complete, nobody saw them
+	for _, name := range slices.Concat(s.sides, s.trash) { // never complete, or dropped
 		if err := removeGeneration(l.disk, filepath.Join(l.dir, name)); err != nil {
-			l.opt.Log.Warn("remove unfinished side", "dir", name, "err", err)
+			l.opt.Log.Warn("remove unfinished or dropped generation", "dir", name, "err", err)
 		}
+		id, _ := strconv.ParseUint(name[1:], 10, 63)
+		l.nextID = max(l.nextID, id)
 	}
 	for _, g := range s.strange {
 		l.opt.Log.Warn("ignored a folder that is a copy of another generation", "dir", g.name)
@@ -213,8 +221,8 @@ func (l *Log) load() error {
 		l.com.skip = skips + l.opt.Skip
 		l.com.next = highest + l.com.skip + 1
 	}
-	_, err = os.Stat(filepath.Join(l.dir, reserve))
-	l.reserved = err == nil
+	info, err := os.Stat(filepath.Join(l.dir, reserve))
+	l.reserved = err == nil && info.Size() == l.opt.Reserve
 	return nil
 }
 
@@ -254,6 +262,7 @@ func (l *Log) adopt(g *loaded) {
 // still hold everything it does; so if it has been damaged since, it goes and they stay.
 func (l *Log) finishReplace(s *survey) {
 	gone := map[uint64]bool{}
+	var remove []*generation
 	for _, g := range s.gens {
 		var still []*loaded
 		for _, o := range s.gens {
@@ -271,10 +280,12 @@ func (l *Log) finishReplace(s *survey) {
 		}
 		for _, o := range drop {
 			gone[o.id] = true
-			if err := removeGeneration(l.disk, filepath.Join(l.dir, o.name)); err != nil {
-				l.opt.Log.Warn("remove replaced generation", "generation", o.id, "err", err)
-				l.doomed = append(l.doomed, o.generation)
-			}
+			remove = append(remove, o.generation)
+		}
+	}
+	if len(remove) > 0 {
+		if err := l.unlink(remove); err != nil {
+			l.opt.Log.Warn("remove replaced generations", "err", err)
 		}
 	}
 	s.gens = slices.DeleteFunc(s.gens, func(g *loaded) bool { return gone[g.id] })

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -347,21 +348,40 @@ func (l *Log) unlistLocked(ids []uint64) (gone []*generation) {
 	return gone
 }
 
-// unlink removes generations that are no longer listed.
+// unlink removes generations that are no longer listed. It renames them first, and syncs that: a generation that has lost
+// its file to a removal that a crash interrupted must not look like one that has lost it to an accident.
 func (l *Log) unlink(gone []*generation) error {
 	var errs []error
+	var failed []*generation
+	l.mu.Lock()
+	trash := l.trash
+	l.trash = nil
+	l.mu.Unlock()
 	for _, g := range gone {
 		l.cache.forget(g.id)
-		if err := removeGeneration(l.disk, filepath.Join(l.dir, g.name)); err != nil {
+		to := trashName(g.id)
+		if err := l.disk.Rename(filepath.Join(l.dir, g.name), filepath.Join(l.dir, to)); err == nil {
+			trash = append(trash, to)
+		} else if !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("drop generation %d: %w", g.id, err))
-			l.mu.Lock()
-			l.doomed = append(l.doomed, g)
-			l.mu.Unlock()
+			failed = append(failed, g)
 		}
 	}
 	if err := l.disk.SyncDir(l.dir); err != nil {
 		errs = append(errs, fmt.Errorf("drop: %w", err))
+	} else {
+		trash = slices.DeleteFunc(trash, func(name string) bool {
+			err := removeGeneration(l.disk, filepath.Join(l.dir, name))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("drop: %w", err))
+			}
+			return err == nil
+		})
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doomed = append(l.doomed, failed...)
+	l.trash = append(l.trash, trash...)
 	return errors.Join(errs...)
 }
 

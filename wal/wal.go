@@ -186,7 +186,8 @@ type Log struct {
 	gens      []*generation // main and cold generations
 	snaps     []*generation // complete snapshots, oldest first
 	idle      []*generation // main generations that are over and never held a record; begin removes them
-	doomed    []*generation // dropped, but the disk would not remove them
+	doomed    []*generation // dropped, but the disk would not rename them
+	trash     []string      // renamed, but the disk would not remove them
 	nextID    uint64        // generation id to use next
 	head      uint64
 	last      Stamp
