@@ -27,8 +27,8 @@
 // it answers sub 0 and makes no second subscription. Other subs count from 1 and never come again.
 //
 // pub takes data (JSON), text or data_base64, and ct, key (idempotency), ttl and delay (seconds, or
-// "10m"), priority, retain, volatile, properties (an object of strings) and receipt ("each" or
-// "final"). Its answer comes after the fsync; many may be on their way and answers may come in
+// "10m"), priority, retain, volatile, properties ({"k":"v","twice":["1","2"]}), response (a topic),
+// correlation_base64 and receipt ("each" or "final"). Its answer comes after the fsync; many may be on their way and answers may come in
 // another order. A message without seq (0) is volatile: it is not acknowledged.
 //
 // # Guarantees

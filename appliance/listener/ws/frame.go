@@ -2,7 +2,6 @@ package ws
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"iter"
@@ -10,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"edgepost/appliance/codec"
 	"edgepost/appliance/message"
 )
 
@@ -81,9 +81,9 @@ func appendHead(b, id []byte, verb string) []byte {
 func (h *Handler) welcome(id []byte, session string) []byte {
 	b := appendHead(nil, id, "welcome")
 	b = append(b, `{"session":`...)
-	b = appendString(b, session)
+	b = codec.AppendString(b, session)
 	b = append(b, `,"epoch":`...)
-	b = appendString(b, string(h.o.Epoch))
+	b = codec.AppendString(b, string(h.o.Epoch))
 	b = append(b, `,"max_inflight":`...)
 	b = strconv.AppendInt(b, int64(h.o.MaxInflight), 10)
 	b = append(b, `,"max_bytes":`...)
@@ -124,9 +124,9 @@ func appendPong(b, id, value []byte) []byte {
 
 func appendError(b, id []byte, p *message.Problem) []byte {
 	b = append(appendHead(b, id, "error"), `{"code":`...)
-	b = appendString(b, p.Code)
+	b = codec.AppendString(b, p.Code)
 	b = append(b, `,"detail":`...)
-	b = appendString(b, p.Detail)
+	b = codec.AppendString(b, p.Detail)
 	return append(b, "}}"...)
 }
 
@@ -141,7 +141,7 @@ func appendBye(b []byte, code int, reason string, retry time.Duration) []byte {
 	b = append(b, `{"bye":{"code":`...)
 	b = strconv.AppendInt(b, int64(code), 10)
 	b = append(b, `,"reason":`...)
-	b = appendString(b, reason)
+	b = codec.AppendString(b, reason)
 	if retry > 0 {
 		b = append(b, `,"retry_ms":`...)
 		b = strconv.AppendInt(b, retry.Milliseconds(), 10)
@@ -161,12 +161,4 @@ func appendMessageHead(b []byte, sub int32, attempt int, expires time.Duration) 
 		b = strconv.AppendInt(b, int64((expires+time.Second-1)/time.Second), 10)
 	}
 	return append(b, ',')
-}
-
-func appendString(b []byte, s string) []byte {
-	q, err := json.Marshal(s)
-	if err != nil { // a string always marshals
-		return append(b, `""`...)
-	}
-	return append(b, q...)
 }

@@ -204,6 +204,14 @@ func (p *player) coreStep(word, rest string) error {
 		d, err := time.ParseDuration(rest)
 		p.core.delay = d
 		return err
+	default:
+		return p.serverStep(word, rest)
+	}
+	return nil
+}
+
+func (p *player) serverStep(word, rest string) error {
+	switch word {
 	case "kick":
 		who, want, _ := strings.Cut(rest, " ")
 		if n := p.h.Kick(who); strconv.Itoa(n) != want {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"log/slog"
-	"math"
 	mrand "math/rand/v2"
 	"net/http"
 	"strings"
@@ -146,7 +145,10 @@ func New(o Options) *Handler {
 		WriteBufferSize: 1024,
 		WriteBufferPool: &sync.Pool{},
 		Subprotocols:    []string{Subprotocol},
-		CheckOrigin:     o.AllowOrigin,
+
+		HandshakeTimeout: o.WriteTimeout,
+
+		CheckOrigin: o.AllowOrigin,
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
 			code := message.CodeBadRequest
 			if status == http.StatusForbidden {
@@ -376,4 +378,5 @@ func retryAfterStop() time.Duration {
 	return time.Second + time.Duration(mrand.Int64N(int64(4*time.Second)))
 }
 
-func (h *Handler) now() int64 { return int64(min(time.Since(h.start), math.MaxInt64)) }
+// now is the monotonic time since the handler was made.
+func (h *Handler) now() int64 { return int64(time.Since(h.start)) }

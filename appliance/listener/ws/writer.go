@@ -244,4 +244,6 @@ func (e *entry) appendTo(b []byte) []byte {
 	return append(b, "}}"...)
 }
 
-func encode(m *message.Message) []byte { return codec.AppendMessage(nil, m) }
+func encode(m *message.Message) []byte {
+	return codec.AppendMessage(make([]byte, 0, len(m.Payload)+len(m.Topic)+messageOverhead), m)
+}
