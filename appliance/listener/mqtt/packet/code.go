@@ -1,0 +1,98 @@
+package packet
+
+import "strconv"
+
+// The reason codes of MQTT 5.0 by their names (5.0 §2.4). Below 0x80 is success.
+const (
+	Success                             byte = 0x00
+	NormalDisconnection                 byte = 0x00
+	GrantedQoS0                         byte = 0x00
+	GrantedQoS1                         byte = 0x01
+	GrantedQoS2                         byte = 0x02
+	DisconnectWithWillMessage           byte = 0x04
+	NoMatchingSubscribers               byte = 0x10
+	NoSubscriptionExisted               byte = 0x11
+	ContinueAuthentication              byte = 0x18
+	ReAuthenticate                      byte = 0x19
+	UnspecifiedError                    byte = 0x80
+	MalformedPacket                     byte = 0x81
+	ProtocolError                       byte = 0x82
+	ImplementationSpecificError         byte = 0x83
+	UnsupportedProtocolVersion          byte = 0x84
+	ClientIdentifierNotValid            byte = 0x85
+	BadUserNameOrPassword               byte = 0x86
+	NotAuthorized                       byte = 0x87
+	ServerUnavailable                   byte = 0x88
+	ServerBusy                          byte = 0x89
+	Banned                              byte = 0x8A
+	ServerShuttingDown                  byte = 0x8B
+	BadAuthenticationMethod             byte = 0x8C
+	KeepAliveTimeout                    byte = 0x8D
+	SessionTakenOver                    byte = 0x8E
+	TopicFilterInvalid                  byte = 0x8F
+	TopicNameInvalid                    byte = 0x90
+	PacketIdentifierInUse               byte = 0x91
+	PacketIdentifierNotFound            byte = 0x92
+	ReceiveMaximumExceeded              byte = 0x93
+	TopicAliasInvalid                   byte = 0x94
+	PacketTooLarge                      byte = 0x95
+	MessageRateTooHigh                  byte = 0x96
+	QuotaExceeded                       byte = 0x97
+	AdministrativeAction                byte = 0x98
+	PayloadFormatInvalid                byte = 0x99
+	RetainNotSupported                  byte = 0x9A
+	QoSNotSupported                     byte = 0x9B
+	UseAnotherServer                    byte = 0x9C
+	ServerMoved                         byte = 0x9D
+	SharedSubscriptionsNotSupported     byte = 0x9E
+	ConnectionRateExceeded              byte = 0x9F
+	MaximumConnectTime                  byte = 0xA0
+	SubscriptionIdentifiersNotSupported byte = 0xA1
+	WildcardSubscriptionsNotSupported   byte = 0xA2
+)
+
+// The return codes of a CONNACK before 5.0 (3.1.1 §3.2.2.3). 0 is accepted.
+const (
+	RefusedVersion     byte = 1
+	RefusedIdentifier  byte = 2
+	RefusedUnavailable byte = 3
+	RefusedCredentials byte = 4
+	RefusedNotAllowed  byte = 5
+)
+
+// SubackFailure is the only failure that a SUBACK of 3.1.1 has (3.1.1 §3.9.3).
+const SubackFailure byte = 0x80
+
+// ReturnCode translates a reason code into the return code of a CONNACK before 5.0. ok is false
+// when that version has no code for it: the connection is closed without a CONNACK.
+func ReturnCode(code byte) (rc byte, ok bool) {
+	switch code {
+	case Success:
+		return 0, true
+	case UnsupportedProtocolVersion:
+		return RefusedVersion, true
+	case ClientIdentifierNotValid:
+		return RefusedIdentifier, true
+	case ServerUnavailable, ServerBusy, UseAnotherServer, ServerMoved, QuotaExceeded, ConnectionRateExceeded:
+		return RefusedUnavailable, true
+	case BadUserNameOrPassword:
+		return RefusedCredentials, true
+	case NotAuthorized, Banned, BadAuthenticationMethod:
+		return RefusedNotAllowed, true
+	default:
+		return 0, false
+	}
+}
+
+// Error is an offence against the specification in one packet.
+type Error struct {
+	Code   byte   // reason code of 5.0 for the CONNACK or DISCONNECT that answers it
+	Detail string // what is wrong; fit for a reason string
+}
+
+func (e *Error) Error() string {
+	return "mqtt packet: " + e.Detail + " (0x" + strconv.FormatUint(uint64(e.Code), 16) + ")"
+}
+
+func malformed(detail string) error { return &Error{MalformedPacket, detail} }
+func protocol(detail string) error  { return &Error{ProtocolError, detail} }
