@@ -14,7 +14,7 @@ WORD32  = $$(go list ./... | grep -E '^edgepost/(wal|appliance/(outbox|delivery|
 FUZZTIME ?= 20s
 BENCH    ?= .
 
-.PHONY: help build run test bench lint size fuzz cross setup check unit unit32 e2e
+.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e
 
 help: ## show this
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -43,7 +43,11 @@ unit32: # the storage packages on 32 bits
 e2e: # the real binary against curl, browsers' protocols, bad input and kill -9
 	go test -timeout 20m -count 1 ./scripts/e2e
 
-bench: ## run the benchmarks; BENCH=regexp chooses
+bench: build ## measure DESIGN's numbers beside NATS, to bin/bench.json; BENCHFLAGS='-run publish -time 1s -quick'
+	go -C scripts/bench build -o ../../bin/bench .
+	bin/bench -json bin/bench.json $(BENCHFLAGS)
+
+benchgo: ## run the packages' own benchmarks; BENCH=regexp chooses
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(UNIT)
 
 lint: ## run golangci-lint (.golangci.yml); the first time builds the pinned version, 2 to 4 minutes

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	fanFlight  = 16 // publishes that not every subscriber has received
+	fanAckEach = 32 // messages that one acknowledgment covers
+	fanTopic   = "bench/fan"
+)
+
+// fanned is what deliveries of one topic to many subscribers cost the server.
+type fanned struct {
+	Server      string  `json:"server"`
+	Subscribers int     `json:"subscribers"`
+	Deliveries  int64   `json:"deliveries"`
+	Rate        float64 `json:"deliveries_per_second"`
+	PerMillion  float64 `json:"cpu_seconds_per_million"`
+}
+
+func fanoutSection(ctx context.Context, b *bench) ([]table, error) {
+	n := 1000
+	if b.quick {
+		n = 100
+	}
+	live, err := b.fanGateway(ctx, n, false)
+	if err != nil {
+		return nil, fmt.Errorf("edgepost: %w", err)
+	}
+	theirs, err := b.fanPeer(ctx, n)
+	if err != nil {
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	inbox, err := b.fanGateway(ctx, n, true)
+	if err != nil {
+		return nil, fmt.Errorf("edgepost, inboxes: %w", err)
+	}
+	who := round(float64(n)) + " WebSocket subscribers"
+	return []table{{
+		Title: "Server CPU seconds for a million deliveries of one topic, saturated",
+		Rows: []row{
+			cheaper(who+", one topic, acknowledged", fanFigure(live), fanFigure(theirs), "NATS core", "≤ 1.0 s"),
+			cheaper(who+", their durable inboxes by group, each delivery settled on disk", fanFigure(inbox), fanFigure(theirs), "NATS core", ""),
+		},
+		Notes: []string{"JSON of 128 bytes, 16 publishes in flight. Each edgepost publish is durable and each delivery acknowledged, 32 with one object; the peer stores nothing and knows of no acknowledgment. " +
+			"Rates are bounded by the receivers, who share the cores."},
+		Figures: []fanned{live, theirs, inbox},
+	}}, nil
+}
+
+func fanFigure(f fanned) figure {
+	return figure{f.PerMillion, "s", round(f.Rate) + " deliveries/s"}
+}
+
+// fan counts deliveries and lets the publisher go on.
+type fan struct {
+	subscribers int64
+	received    atomic.Int64
+	room        chan struct{} // one place: something was received
+}
+
+func (f *fan) got(n int) {
+	f.received.Add(int64(n))
+	select {
+	case f.room <- struct{}{}:
+	default:
+	}
+}
+
+// run publishes with fanFlight in flight for the warm-up and the span, and measures the server between.
+func (f *fan) run(ctx context.Context, span time.Duration, used func() float64, publish func() error) (m fanned, err error) {
+	m.Subscribers = int(f.subscribers)
+	began := time.Now()
+	from, to := began.Add(2*warmUp), began.Add(2*warmUp+span)
+	var sent, before int64
+	var cpu float64
+	var start time.Time
+	stalled := time.NewTimer(grace)
+	defer stalled.Stop()
+	for now := began; now.Before(to); now = time.Now() {
+		if start.IsZero() && now.After(from) {
+			start, before, cpu = now, f.received.Load(), used()
+		}
+		if sent*f.subscribers-f.received.Load() < fanFlight*f.subscribers {
+			sent++
+			if err := publish(); err != nil {
+				return m, err
+			}
+			continue
+		}
+		stalled.Reset(grace)
+		select {
+		case <-f.room:
+		case <-ctx.Done():
+			return m, context.Cause(ctx)
+		case <-stalled.C:
+			return m, fmt.Errorf("nothing is delivered any more: %d of %d", f.received.Load(), sent*f.subscribers)
+		}
+	}
+	m.Deliveries = f.received.Load() - before
+	m.Rate = float64(m.Deliveries) / time.Since(start).Seconds()
+	m.PerMillion = (used() - cpu) * 1e6 / float64(max(m.Deliveries, 1))
+	return m, nil
+}
+
+// fanBody is a JSON payload of 128 bytes.
+func fanBody() string { return `{"v":"` + strings.Repeat("x", 120) + `"}` }
+
+func (b *bench) fanGateway(ctx context.Context, n int, inbox bool) (m fanned, err error) {
+	g, err := newGateway(b)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, g.remove()) }()
+	if _, err := g.start(ctx); err != nil {
+		return m, err
+	}
+	if err := g.ask(ctx, "POST", "/v1/groups", map[string]string{"name": "all"}, nil); err != nil {
+		return m, err
+	}
+	tokens, err := g.addDevices(ctx, 0, n, []string{"all"}, fanTopic)
+	if err != nil {
+		return m, err
+	}
+	f := &fan{subscribers: int64(n), room: make(chan struct{}, 1)}
+	conns := make([]*wsConn, n)
+	var readers sync.WaitGroup
+	var failed error
+	defer func() {
+		for _, w := range conns {
+			if w != nil {
+				w.close()
+			}
+		}
+		readers.Wait()
+		err = errors.Join(err, failed)
+	}()
+	err = each(ctx, n, 8, func(i int) (err error) {
+		if conns[i], err = dialWS(g.addr, helloAs(deviceName(i), tokens[i]), time.Minute+b.span+grace); err != nil || inbox {
+			return err
+		}
+		return conns[i].ask(`{"id":1,"sub":{"topic":"`+fanTopic+`"}}`, `"ok":`)
+	})
+	if err != nil {
+		return m, err
+	}
+	topic, sub := fanTopic, 1
+	if inbox {
+		topic, sub = "group/all/in/x", 0
+	}
+	var over atomic.Bool
+	var once sync.Once
+	for _, w := range conns {
+		readers.Go(func() {
+			if err := f.read(w, sub); err != nil && !over.Load() {
+				once.Do(func() { failed = err })
+			}
+		})
+	}
+	m, err = f.publishTo(ctx, b, g, topic)
+	over.Store(true) // from here on a connection may end
+	m.Server = "edgepost"
+	if inbox {
+		m.Server = "edgepost, inboxes"
+	}
+	g.end(syscall.SIGKILL)
+	return m, err
+}
+
+// publishTo publishes over one WebSocket; what it is answered is read and not waited for.
+func (f *fan) publishTo(ctx context.Context, b *bench, g *gateway, topic string) (fanned, error) {
+	w, err := dialWS(g.addr, "", time.Minute+b.span+grace)
+	if err != nil {
+		return fanned{}, err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			frame, err := w.read()
+			if err == nil {
+				err = trouble(frame)
+			}
+			if err != nil {
+				stop(err)
+				return
+			}
+		}
+	}()
+	defer func() { w.close(); <-done }()
+	object := fmt.Appendf(nil, `{"pub":{"topic":%q,"data":%s}}`, topic, fanBody())
+	return f.run(ctx, b.span, g.cpu, func() error { return w.send(object) })
+}
+
+// read takes messages and acknowledges every 32.
+func (f *fan) read(w *wsConn, sub int) error {
+	unacked := 0
+	var ack []byte
+	for {
+		frame, err := w.read()
+		if err != nil {
+			return err
+		}
+		n := bytes.Count(frame, []byte(messageMark))
+		if n == 0 {
+			if err := trouble(frame); err != nil {
+				return err
+			}
+			continue
+		}
+		if unacked += n; unacked >= fanAckEach {
+			last := frame[bytes.LastIndex(frame, []byte(messageMark)):]
+			seq, ok := number(last, seqMark)
+			if !ok {
+				return fmt.Errorf("no seq in %.200s", last)
+			}
+			ack = fmt.Appendf(ack[:0], `{"ack":{"sub":%d,"upto":%d}}`, sub, seq)
+			if err := w.send(ack); err != nil {
+				return err
+			}
+			unacked = 0
+		}
+		f.got(n)
+	}
+}
+
+func (b *bench) fanPeer(ctx context.Context, n int) (m fanned, err error) {
+	dir, err := b.dir()
+	if err != nil {
+		return m, err
+	}
+	p, err := b.natsServer(dir, syncLazy)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, p.remove()) }()
+	f := &fan{subscribers: int64(n), room: make(chan struct{}, 1)}
+	conns := make([]*nats.Conn, n+1)
+	defer func() {
+		for _, nc := range conns {
+			if nc != nil {
+				nc.Close()
+			}
+		}
+	}()
+	err = each(ctx, n+1, 8, func(i int) (err error) {
+		if conns[i], err = natsConnect(p.WebSocket); err != nil || i == n {
+			return err
+		}
+		if _, err := conns[i].Subscribe("bench.fan", func(*nats.Msg) { f.got(1) }); err != nil {
+			return err
+		}
+		return conns[i].Flush()
+	})
+	if err != nil {
+		return m, err
+	}
+	body := []byte(fanBody())
+	m, err = f.run(ctx, b.span, p.cpu, func() error { return conns[n].Publish("bench.fan", body) })
+	m.Server = "NATS core"
+	return m, err
+}
