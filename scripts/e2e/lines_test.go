@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -41,6 +42,10 @@ func TestThreeLines(t *testing.T) {
 		t.Errorf("serve does not print its address %s:\n%s", g.addr, g.out)
 	}
 	t.Logf("pasting\n%s", strings.Join(lines, "\n"))
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil || !strings.Contains(string(readme), strings.Join(lines, "\n")) {
+		t.Errorf("README.md does not show these three lines (%v)", err)
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
