@@ -48,14 +48,15 @@ func (l *link) Deliver(d courier.Delivery) bool {
 		return l.refuseLocked(d.Seq)
 	}
 	if d.Seq != 0 {
-		again := l.window.Take(d.Seq)
-		if !again && s.unacked >= s.h.o.MaxInflight {
-			return l.refuseLocked(d.Seq)
+		if s.unacked >= s.h.o.MaxInflight {
+			if !l.window.Take(d.Seq) {
+				return l.refuseLocked(d.Seq)
+			}
+			s.unacked--
 		}
-		if !again {
-			s.unacked++
-		}
+		before := l.window.Len()
 		l.window.Sent(d.Seq)
+		s.unacked += l.window.Len() - before
 	}
 	s.queued += cost
 	s.putLocked(entry{item: d.Item, link: l, attempt: d.Attempt, expires: d.ExpiresIn, cost: cost})
