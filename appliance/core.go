@@ -49,6 +49,10 @@ func (k *core) admit(g *auth.Grant, m *message.Message) error {
 	if int64(len(m.Payload)) > k.batch {
 		return message.Problemf(message.CodeTooLarge, "the payload has %d bytes; [limits] max_message is %d", len(m.Payload), k.batch)
 	}
+	g, err := k.now(g)
+	if err != nil {
+		return err
+	}
 	if !g.MayPublish(m.Topic) {
 		return message.Problemf(message.CodeForbidden, "%s may not publish to %.200q", g.Principal(), string(m.Topic))
 	}
@@ -71,6 +75,16 @@ func (k *core) admit(g *auth.Grant, m *message.Message) error {
 		return message.Problemf(message.CodeUnknownGroup, "there is no group %.64q; add it with: edgepost group add %.64s", group, group)
 	}
 	return nil
+}
+
+// now is what the principal may do at the moment: a session holds the grant it began with, and rules
+// change and are revoked while it lasts.
+func (k *core) now(g *auth.Grant) (*auth.Grant, error) {
+	current, ok := k.Current(g.Principal())
+	if !ok {
+		return nil, message.Problemf(message.CodeUnauthorized, "%s is not registered any more", g.Principal())
+	}
+	return current, nil
 }
 
 func (k *core) reserved(t message.Topic) bool {
@@ -174,14 +188,18 @@ func (k *core) Cancel(ctx context.Context, g *auth.Grant, id message.ID) (int, e
 
 // History reads kept messages; what the grant may not receive is left out.
 func (k *core) History(ctx context.Context, g *auth.Grant, q courier.Query) (courier.Page, error) {
-	if err := maySubscribe(g, q.Filter); err != nil {
+	if err := k.maySubscribe(g, q.Filter); err != nil {
 		return courier.Page{}, err
 	}
 	return k.c.History(ctx, q, g.MayReceive)
 }
 
-func maySubscribe(g *auth.Grant, f message.Filter) error {
+func (k *core) maySubscribe(g *auth.Grant, f message.Filter) error {
 	if _, err := message.ParseFilter(string(f)); err != nil {
+		return err
+	}
+	g, err := k.now(g)
+	if err != nil {
 		return err
 	}
 	if !g.MaySubscribe(f) {
@@ -201,7 +219,7 @@ func (k *core) OpenInbox(ctx context.Context, g *auth.Grant, link courier.Link, 
 // Subscribe gives the link a subscription. A device that asks for a part of its own inbox gets the
 // inbox (DESIGN §6): the newest link wins, and there is no second copy.
 func (k *core) Subscribe(ctx context.Context, g *auth.Grant, r courier.Request, link courier.Link, o courier.AttachOptions) (courier.Attachment, bool, error) {
-	if err := maySubscribe(g, r.Filter); err != nil {
+	if err := k.maySubscribe(g, r.Filter); err != nil {
 		return nil, false, err
 	}
 	if r.Name != "" {
@@ -229,7 +247,7 @@ func (k *core) PutSubscription(ctx context.Context, g *auth.Grant, name string, 
 		return courier.Info{}, false, message.Problemf(message.CodeBadFilter, "the subscription needs at least one filter")
 	}
 	for _, f := range spec.Filters {
-		if err := maySubscribe(g, f); err != nil {
+		if err := k.maySubscribe(g, f); err != nil {
 			return courier.Info{}, false, err
 		}
 	}

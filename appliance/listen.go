@@ -204,6 +204,14 @@ type roomConn struct {
 	leave func()
 }
 
+// CloseWrite ends our direction, for those who want to hear the end of the other.
+func (c *roomConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 func (c *roomConn) Close() error {
 	c.leave()
 	return c.Conn.Close()

@@ -68,7 +68,7 @@ func (k *core) ChangeSession(ctx context.Context, g *auth.Grant, spec courier.Se
 }
 
 // MaySubscribe checks one filter of a SUBSCRIBE.
-func (k *core) MaySubscribe(g *auth.Grant, f message.Filter) error { return maySubscribe(g, f) }
+func (k *core) MaySubscribe(g *auth.Grant, f message.Filter) error { return k.maySubscribe(g, f) }
 
 // EndSession ends the client's session with all it owes; that there is none is not an error.
 func (k *core) EndSession(ctx context.Context, g *auth.Grant, client string) error {
@@ -81,7 +81,7 @@ func (k *core) EndSession(ctx context.Context, g *auth.Grant, client string) err
 
 // Retained returns the retained messages that the filter selects and the grant may receive.
 func (k *core) Retained(ctx context.Context, g *auth.Grant, f message.Filter) ([]*message.Message, error) {
-	if err := maySubscribe(g, f); err != nil {
+	if err := k.maySubscribe(g, f); err != nil {
 		return nil, err
 	}
 	all, err := k.c.Retained(ctx, f)
@@ -97,7 +97,7 @@ func (k *core) Retained(ctx context.Context, g *auth.Grant, f message.Filter) ([
 // Shared makes the link one of those among which the group's messages are divided. Members are
 // allowed the filter when they join; revoking one ends its connection.
 func (k *core) Shared(ctx context.Context, g *auth.Grant, group string, f message.Filter, link courier.Link, o courier.AttachOptions) (courier.Attachment, error) {
-	if err := maySubscribe(g, f); err != nil {
+	if err := k.maySubscribe(g, f); err != nil {
 		return nil, err
 	}
 	spec := courier.Spec{
