@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -89,6 +90,37 @@ func TestBadPublishHTTP(t *testing.T) {
 		})
 	}
 	b.app.publish(t, "still/alive", "x")
+}
+
+func TestBadFiltersHTTP(t *testing.T) {
+	b := startBad(t)
+	for what, filter := range map[string]string{
+		"# in the middle": "a/%23/b", "+ beside text": "a%2B", "NUL": "a%00", "not UTF-8": "a%ff", "empty": "", "65,536 bytes": strings.Repeat("t", 65_536),
+	} {
+		t.Run(what, func(t *testing.T) {
+			code := "bad-filter"
+			if what == "not UTF-8" {
+				code = "bad-utf8" // the whole query is refused
+			}
+			b.app.refused(t, 400, code, http.MethodGet, "/v1/messages?topic="+filter, nil)
+			b.app.refused(t, 400, code, http.MethodGet, "/v1/stream?topic="+filter, nil)
+			name, err := url.PathUnescape(filter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := json.Marshal(map[string]any{"filters": []string{name}}); err != nil {
+				t.Fatal(err)
+			} else if what != "not UTF-8" { // JSON cannot carry it
+				b.app.refused(t, 400, "bad-filter", http.MethodPut, "/v1/subscriptions/jobs", body, "Content-Type", "application/json")
+			}
+		})
+	}
+	b.narrow.refused(t, 403, "forbidden", http.MethodGet, "/v1/messages?topic=%23", nil)
+	b.narrow.refused(t, 403, "forbidden", http.MethodPut, "/v1/subscriptions/jobs", []byte(`{"filters":["#"]}`), "Content-Type", "application/json")
+	b.app.refused(t, 400, "bad-id", http.MethodGet, "/v1/messages?topic=a&after=4711", nil)
+	b.app.refused(t, 404, "not-found", http.MethodGet, "/v1/subscriptions/nobody/messages", nil)
+	b.app.refused(t, 404, "not-found", http.MethodGet, "/v1/nowhere", nil)
+	b.app.refused(t, 405, "method-not-allowed", http.MethodPatch, "/v1/messages", nil)
 }
 
 // TestEmptyLevels: empty levels are topics of their own, on the way in and out.
