@@ -29,7 +29,7 @@ func (c *Courier) Attach(ctx context.Context, name string, link Link, o AttachOp
 	if err != nil {
 		return nil, err
 	}
-	if err := c.announceLink(ctx, s, id); err != nil {
+	if err := c.announceLink(ctx, s, id, o.Window); err != nil {
 		return nil, err
 	}
 	a := &attachment{s: s, link: link, o: o}
@@ -47,20 +47,29 @@ func (c *Courier) Attach(ctx context.Context, name string, link Link, o AttachOp
 	return a, nil
 }
 
+// retryRoom is how many messages may wait for their retries at least before nothing new is sent: see
+// delivery.Policy.
+const retryRoom = 1024
+
 // announceLink has the log know that transmissions may be on their way, before the first one: after
 // a crash they are flagged as possible repetitions. While the storage takes no writes delivery goes
-// on without.
-func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64) error {
-	linked := false
+// on without. window is the link's, 0 for the policy's.
+func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64, window int) error {
+	reach, known := 0, false
 	if err := s.do(ctx, func() {
 		if sub := s.subs[id]; sub != nil {
-			linked = sub.linked
+			w := max(window, c.policy(&sub.spec).Window)
+			if sub.spec.Kind == Shared {
+				w = sharedWindow
+			}
+			reach = w + max(retryRoom, 4*w)
+			known = sub.reach >= reach
 			sub.used = c.ob.Age()
 		}
-	}); err != nil || linked {
+	}); err != nil || known || reach == 0 {
 		return err
 	}
-	if _, err := c.ob.Change(ctx, &outbox.Change{Op: outbox.OpLink, Sub: id}); err != nil && ctx.Err() != nil {
+	if _, err := c.ob.Change(ctx, &outbox.Change{Op: outbox.OpLink, Sub: id, Reach: reach}); err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return nil
@@ -138,10 +147,10 @@ func (s *shard) nack(sub *subscription, seq uint64, delay time.Duration, reason 
 	}
 	sends, fails := sub.state.Attempts(seq)
 	if reject {
-		inFlight, ok := sub.state.Drop(seq)
-		if !ok || !inFlight {
-			return ok
+		if !sub.state.Flying(seq) {
+			return false
 		}
+		sub.state.Drop(seq)
 		s.settle(sub, seq, message.Dead, sends, "rejected: "+reason)
 		return true
 	}
@@ -231,7 +240,7 @@ func (c *Courier) Fetch(ctx context.Context, name string, most int, wait time.Du
 	if err != nil {
 		return nil, err
 	}
-	if err := c.announceLink(ctx, s, id); err != nil {
+	if err := c.announceLink(ctx, s, id, 0); err != nil {
 		return nil, err
 	}
 	f := &fetch{max: min(max(most, 1), 1000), answer: make(chan fetched, 1)}

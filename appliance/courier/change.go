@@ -14,10 +14,16 @@ import (
 // change applies a record of the subscription table. Every shard sees it; the one that owns the
 // subscription acts.
 func (s *shard) change(e *outbox.Entry) {
-	ch := e.Change
-	sub := s.subs[ch.Sub]
+	ch, id := e.Change, e.Change.Sub
+	if id == 0 { // a new one is named by its place in the log, so numbers are never used again
+		id = e.Seq
+	}
+	sub := s.subs[id]
 	if sub != nil && e.Seq <= sub.applied {
 		return
+	}
+	if sub != nil && !s.live {
+		sub.state.MaybeSent(sub.reach) // what is owed first may be other messages after the change
 	}
 	switch ch.Op {
 	case outbox.OpPut:
@@ -27,10 +33,6 @@ func (s *shard) change(e *outbox.Entry) {
 			return
 		}
 		if s.c.shardOf(spec.Owner) == s {
-			id := ch.Sub
-			if id == 0 { // a new one is named by its place in the log, so numbers are never used again
-				id = e.Seq
-			}
 			s.put(id, spec, ch, e.Seq)
 		}
 	case outbox.OpDelete:
@@ -39,14 +41,15 @@ func (s *shard) change(e *outbox.Entry) {
 		}
 	case outbox.OpLink:
 		if sub != nil {
-			sub.linked = true
+			sub.reach = max(sub.reach, ch.Reach, 1)
 		}
 	case outbox.OpUnlink:
 		if sub != nil {
-			sub.linked = false
+			sub.reach = 0
 		}
 	case outbox.OpRewind:
 		if sub != nil {
+			sub.rewound = true
 			s.indebt(sub, ch, e.Seq)
 			s.touch(sub)
 		}
@@ -171,17 +174,30 @@ func (s *shard) lose(sub *subscription, why Cause) {
 	s.timers.set(sub, time.Time{})
 }
 
-// cancel withdraws a message from everybody who was not sent it.
-func (s *shard) cancel(seq uint64) {
+const withdrawnReason = "withdrawn by its publisher"
+
+// debt is a place in the log that a subscription owes.
+type debt struct{ sub, seq uint64 }
+
+// cancel withdraws the message at seq from everybody who was not sent it. at is the record that says
+// so. During replay the settlements that followed may be in the log: those that are not are made up
+// for at the end.
+func (s *shard) cancel(seq, at uint64) {
 	for _, sub := range s.subs {
-		if sub.spec.internal() {
-			if sub.spec.Kind != Final && sub.state.Owes(seq) {
-				s.unremember(sub, seq)
+		switch {
+		case at <= sub.applied || !sub.state.Owes(seq):
+		case sub.spec.Kind == Final:
+		case sub.spec.internal():
+			s.unremember(sub, seq)
+		case !sub.state.Cancel(seq):
+			if sub.withdraw == nil {
+				sub.withdraw = make(map[uint64]bool)
 			}
-			continue
-		}
-		if sub.state.Owes(seq) && sub.state.Cancel(seq) {
-			s.settle(sub, seq, message.Cancelled, 0, "withdrawn by its publisher")
+			sub.withdraw[seq] = true
+		case s.live:
+			s.settle(sub, seq, message.Cancelled, 0, withdrawnReason)
+		default:
+			s.cancelled[debt{sub.id, seq}] = true
 		}
 	}
 }
@@ -220,6 +236,7 @@ func (s *shard) remember(sub *subscription, seq uint64, m *message.Message) {
 	}
 }
 
+// forgetOldest makes room for a new topic.
 func (s *shard) forgetOldest(sub *subscription) {
 	if seq, ok := sub.state.Oldest(); ok {
 		s.unremember(sub, seq)
@@ -229,14 +246,26 @@ func (s *shard) forgetOldest(sub *subscription) {
 // unremember takes one message out of a history.
 func (s *shard) unremember(sub *subscription, seq uint64) {
 	sub.state.Drop(seq)
-	for t, list := range sub.topics {
-		if i := slices.Index(list, seq); i >= 0 {
-			if list = slices.Delete(list, i, i+1); len(list) == 0 {
-				delete(sub.topics, t)
-			} else {
-				sub.topics[t] = list
-			}
+	if it, err := s.item(seq); err == nil && s.strike(sub, it.Msg.Topic, seq) {
+		return
+	}
+	for t := range sub.topics { // its record is gone, so nobody knows the topic
+		if s.strike(sub, t, seq) {
 			return
 		}
 	}
+}
+
+func (s *shard) strike(sub *subscription, t message.Topic, seq uint64) bool {
+	list := sub.topics[t]
+	i := slices.Index(list, seq)
+	if i < 0 {
+		return false
+	}
+	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+		delete(sub.topics, t)
+	} else {
+		sub.topics[t] = list
+	}
+	return true
 }

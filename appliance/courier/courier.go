@@ -146,6 +146,7 @@ func (c *Courier) Start(ctx context.Context) error {
 			return fmt.Errorf("make subscription %s: %w", spec.Name, err)
 		}
 	}
+	c.ob.Keep()
 	return nil
 }
 
@@ -155,13 +156,17 @@ func (s *shard) ready() {
 	s.applied = max(s.applied, s.c.ob.Head())
 	for _, sub := range s.subs {
 		sub.applied = 0
-		if sub.linked {
-			sub.state.MaybeSent(s.c.policy(&sub.spec).Window)
-		}
-		if sub.spec.internal() {
+		sub.state.MaybeSent(sub.reach)
+		if sub.spec.Kind == Final {
 			s.recall(sub)
 		}
 	}
+	for d := range s.cancelled {
+		if sub := s.subs[d.sub]; sub != nil {
+			s.settle(sub, d.seq, message.Cancelled, 0, withdrawnReason)
+		}
+	}
+	s.cancelled = nil
 }
 
 // recall rebuilds what an internal subscription knows beside its debts.
@@ -179,10 +184,14 @@ func (s *shard) recall(sub *subscription) {
 	var gone []uint64
 	sub.state.Each(0, ^uint64(0), func(first, last uint64) bool {
 		for seq := first; seq <= last; seq++ {
-			if e, err := s.c.ob.Read(seq); err == nil && e.Kind == outbox.KindMessage {
+			e, err := s.c.ob.Read(seq)
+			switch {
+			case err == nil && e.Kind == outbox.KindMessage:
 				sub.topics[e.Msg.Topic] = append(sub.topics[e.Msg.Topic], seq)
-			} else {
+			case err == nil || outbox.Gone(err):
 				gone = append(gone, seq)
+			default:
+				s.c.o.Log.Error("reading a kept message failed", "subscription", sub.spec.Name, "seq", seq, "error", err)
 			}
 		}
 		return true
@@ -192,22 +201,25 @@ func (s *shard) recall(sub *subscription) {
 	}
 }
 
-// Stop tells every link that the appliance is stopping and ends the shards. What is unacknowledged
-// stays owed.
+// Stop tells every link that the appliance is stopping and ends the shards, after what they were told
+// before. What is unacknowledged stays owed.
 func (c *Courier) Stop() {
 	if c.running.Load() {
 		for _, s := range c.shards {
-			_ = s.do(context.Background(), func() {
-				for _, sub := range s.subs {
-					if sub.connected() {
-						s.lose(sub, Stopping)
-					}
-				}
-			})
+			_ = s.do(context.Background(), s.dismiss)
 		}
 	}
 	c.cancel()
 	c.done.Wait()
+}
+
+// dismiss tells the links that came after Stop had told the others.
+func (s *shard) dismiss() {
+	for _, sub := range s.subs {
+		if sub.connected() {
+			s.lose(sub, Stopping)
+		}
+	}
 }
 
 func (c *Courier) shardOf(owner string) *shard {
@@ -299,9 +311,10 @@ func (c *Courier) Volatile(ctx context.Context, m *message.Message) (int, error)
 }
 
 func (s *shard) volatile(it *Item) {
+	s.volatiles++
 	hand := func(sub *subscription) {
-		if sub.lastVolatile != it {
-			sub.lastVolatile = it
+		if sub.handed != s.volatiles {
+			sub.handed = s.volatiles
 			s.hand(sub, it)
 		}
 	}

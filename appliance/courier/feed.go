@@ -2,7 +2,9 @@ package courier
 
 import (
 	"context"
+	"errors"
 	"math"
+	"slices"
 
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
@@ -21,6 +23,15 @@ func (c *Courier) Restore(state []byte) error {
 	s.subs[sub.id] = sub
 	s.plant(sub, true)
 	c.enter(s, sub)
+	for seq := range sub.withdraw {
+		if sub.state.Cancel(seq) {
+			s.cancelled[debt{sub.id, seq}] = true
+		}
+	}
+	sub.withdraw = nil
+	if sub.spec.Kind == History || sub.spec.Kind == Retained {
+		s.recall(sub) // before replay adds to it
+	}
 	return nil
 }
 
@@ -40,83 +51,74 @@ func (c *Courier) Committed(batch []outbox.Entry) {
 	c.news.tell()
 }
 
-// Lend puts every durable subscription into a snapshot, shard by shard.
+// lendBytes is about how much of a shard's states is encoded at once: the shard stands still meanwhile,
+// and it is held in memory.
+const lendBytes = 256 << 10
+
+// Lend puts every durable subscription into a snapshot, a few at a time. A subscription that is made or
+// removed meanwhile is in the log behind the position returned.
 func (c *Courier) Lend(put func([]byte) error) (uint64, error) {
 	from := uint64(math.MaxUint64)
 	for _, s := range c.shards {
-		var failed error
-		var states [][]byte
+		var ids []uint64
 		err := s.do(context.Background(), func() {
 			from = min(from, s.applied)
-			for _, sub := range s.subs {
-				if !sub.durable() {
-					continue
+			for id, sub := range s.subs {
+				if sub.durable() {
+					ids = append(ids, id)
 				}
-				b, err := sub.append(nil, s.applied)
-				if err != nil {
-					failed = err
-					return
-				}
-				states = append(states, b)
 			}
 		})
-		if err == nil {
-			err = failed
-		}
-		for i := 0; i < len(states) && err == nil; i++ {
-			err = put(states[i])
-		}
 		if err != nil {
 			return 0, err
+		}
+		for len(ids) > 0 {
+			var states [][]byte
+			if ids, states, err = s.lendSome(ids); err != nil {
+				return 0, err
+			}
+			for _, b := range states {
+				if err := put(b); err != nil {
+					return 0, err
+				}
+			}
 		}
 	}
 	return from, nil
 }
 
-// each runs fn on every shard in turn.
-func (c *Courier) each(fn func(s *shard)) {
-	for _, s := range c.shards {
-		if s.do(context.Background(), func() { fn(s) }) != nil {
-			return
-		}
-	}
-}
-
-// Debts counts what is owed in each interval.
-func (c *Courier) Debts(bounds []uint64) []int64 {
-	out := make([]int64, len(bounds)-1)
-	c.each(func(s *shard) {
-		for _, sub := range s.subs {
-			i := 0
-			sub.state.Each(bounds[0], bounds[len(bounds)-1]-1, func(first, last uint64) bool {
-				i = countInto(out, bounds, i, first, last)
-				return true
-			})
+// lendSome encodes the first of the subscriptions and returns the others' numbers.
+func (s *shard) lendSome(ids []uint64) (rest []uint64, states [][]byte, err error) {
+	var failed error
+	err = s.do(context.Background(), func() {
+		bytes := 0
+		for len(ids) > 0 && bytes < lendBytes && failed == nil {
+			if sub := s.subs[ids[0]]; sub != nil {
+				var b []byte
+				b, failed = sub.append(nil, s.applied)
+				states = append(states, b)
+				bytes += len(b)
+			}
+			ids = ids[1:]
 		}
 	})
-	return out
+	return ids, states, errors.Join(err, failed)
 }
 
-// countInto adds a run to the intervals it crosses; i is where the run before ended, which is a good
-// place to start unless the runs of another lane begin again.
-func countInto(out []int64, bounds []uint64, i int, first, last uint64) int {
-	if first < bounds[i] {
-		i = 0
-	}
-	for first <= last {
-		for i+2 < len(bounds) && bounds[i+1] <= first {
-			i++
+// each runs fn on every shard in turn. An error says that the shards are stopping and that not all
+// have run it.
+func (c *Courier) each(fn func(s *shard)) error {
+	for _, s := range c.shards {
+		if err := s.do(context.Background(), func() { fn(s) }); err != nil {
+			return err
 		}
-		end := min(last, bounds[i+1]-1)
-		out[i] += int64(end - first + 1)
-		first = end + 1
 	}
-	return i
+	return nil
 }
 
 // Live lists what is owed in [first, last].
-func (c *Courier) Live(first, last uint64, add func(first, last uint64)) {
-	c.each(func(s *shard) {
+func (c *Courier) Live(first, last uint64, add func(first, last uint64)) error {
+	return c.each(func(s *shard) {
 		for _, sub := range s.subs {
 			sub.state.Each(first, last, func(a, z uint64) bool {
 				add(a, z)
@@ -126,26 +128,35 @@ func (c *Courier) Live(first, last uint64, add func(first, last uint64)) {
 	})
 }
 
-// Expired ends what is owed of these messages.
+// Expired ends what is owed of these messages, which ascend.
 func (c *Courier) Expired(seqs []uint64) {
-	c.each(func(s *shard) {
+	_ = c.each(func(s *shard) { // fails when everything stops; what is expired is not delivered anyway
 		for _, sub := range s.subs {
-			if sub.spec.internal() && sub.spec.Kind == Final {
+			if sub.spec.Kind == Final {
 				continue
 			}
-			if sub.state.Depth() == 0 {
-				continue
-			}
-			for _, seq := range seqs {
-				if !sub.state.Owes(seq) {
-					continue
-				}
+			for _, seq := range sub.owedOf(seqs) {
 				if sub.spec.internal() {
 					s.unremember(sub, seq)
-					continue
+				} else {
+					s.drop(sub, seq, message.Expired, "its time to live ended")
 				}
-				s.drop(sub, seq, message.Expired, "its time to live ended")
 			}
 		}
 	})
+}
+
+// owedOf returns those of the ascending numbers that the subscription owes.
+func (sub *subscription) owedOf(seqs []uint64) (owed []uint64) {
+	if len(seqs) == 0 || sub.state.Depth() == 0 {
+		return nil
+	}
+	sub.state.Each(seqs[0], seqs[len(seqs)-1], func(first, last uint64) bool {
+		i, _ := slices.BinarySearch(seqs, first)
+		for ; i < len(seqs) && seqs[i] <= last; i++ {
+			owed = append(owed, seqs[i])
+		}
+		return true
+	})
+	return owed
 }

@@ -83,9 +83,8 @@ func (n *news) tell() {
 }
 
 // announce tells whoever asked how a debt ended. item is the message if it was on its way with a
-// receipt asked for. It runs on the shard and must not block.
-func (c *Courier) announce(sub *subscription, t outbox.Settlement, item *Item) {
-	id := t.Seq
+// receipt asked for, id the number of its id as far as it is known. It runs on the shard and must not block.
+func (c *Courier) announce(sub *subscription, t outbox.Settlement, item *Item, id uint64) {
 	if item == nil && t.State != message.Delivered && t.State != message.Sent {
 		// It ended without being sent: the message itself says whether a receipt was asked for.
 		if e, err := c.ob.Read(t.Seq); err == nil && e.Kind == outbox.KindMessage {

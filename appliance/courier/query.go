@@ -134,6 +134,11 @@ func (c *Courier) places(ctx context.Context, id message.ID, copies []uint64) ([
 	var out []message.Receipt
 	for _, s := range c.shards {
 		if err := s.do(ctx, func() {
+			for i := range s.recent {
+				if e := &s.recent[i]; e.seq != 0 && slices.Contains(copies, e.seq) {
+					out = append(out, message.Receipt{ID: id, Subscription: e.name, State: e.state, Attempt: e.attempts, Reason: e.reason})
+				}
+			}
 			for _, sub := range s.subs {
 				if sub.spec.internal() {
 					continue
@@ -220,6 +225,7 @@ func (c *Courier) Await(ctx context.Context, id message.ID) ([]message.Receipt, 
 // those were. What is on its way is not called back, but it is not sent again either. Durable on
 // return.
 func (c *Courier) Cancel(ctx context.Context, id message.ID) (cancelled int, err error) {
+	defer c.ob.Still()() // or a delayed message goes out between the look and the record
 	o, err := c.ob.Outcome(id)
 	if err != nil {
 		return 0, err
@@ -239,10 +245,10 @@ func (c *Courier) Cancel(ctx context.Context, id message.ID) (cancelled int, err
 	if len(live) == 0 && !o.Waits {
 		return 0, nil
 	}
-	if err := c.ob.Cancel(ctx, o.Copies...); err != nil {
+	if err := c.ob.Cancel(context.WithoutCancel(ctx), o.Copies...); err != nil {
 		return 0, err
 	}
-	c.each(func(*shard) {})
+	_ = c.each(func(*shard) {}) // the record is durable; who stops now, finds it at the start
 	return cancelled, nil
 }
 
@@ -285,7 +291,7 @@ func (c *Courier) Status() Status {
 	if err := c.ob.Health(); err != nil {
 		st.Storage = err.Error()
 	}
-	c.each(func(s *shard) {
+	_ = c.each(func(s *shard) { // fails when everything stops
 		for _, sub := range s.subs {
 			if !sub.spec.internal() {
 				st.Subscriptions++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,14 +43,28 @@ type shard struct {
 	// ----
 	applied uint64
 	live    bool // replay is over: settlements in the log are our own
-	subs    map[uint64]*subscription
-	dirty   []*subscription
-	timers  timers
-	items   itemCache
+
+	cancelled map[debt]bool // during replay: withdrawn, and no settlement in the log yet
+	volatiles uint64        // how many were handed over
+	subs      map[uint64]*subscription
+	dirty     []*subscription
+	timers    timers
+	items     itemCache
+	recent    [512]ended // how live subscriptions, which the log does not know, ended their debts lately
+	ended     int        // of recent: how many ever
+}
+
+// ended is the end of a live subscription's debt.
+type ended struct {
+	seq      uint64
+	name     string
+	state    message.State
+	attempts int
+	reason   string
 }
 
 func newShard(c *Courier) *shard {
-	return &shard{c: c, mail: make(chan func(), 256), wake: make(chan struct{}, 1), subs: make(map[uint64]*subscription)}
+	return &shard{c: c, mail: make(chan func(), 256), wake: make(chan struct{}, 1), subs: make(map[uint64]*subscription), cancelled: make(map[debt]bool)}
 }
 
 // offer hands over a batch; the committer calls it and never waits.
@@ -87,6 +102,7 @@ func (s *shard) run(ctx context.Context) {
 			timer.Reset(s.timers.wait(time.Now()))
 			select {
 			case <-ctx.Done():
+				s.dismiss()
 				return
 			case fn := <-s.mail:
 				s.drain()
@@ -99,6 +115,7 @@ func (s *shard) run(ctx context.Context) {
 		} else {
 			select {
 			case <-ctx.Done():
+				s.dismiss()
 				return
 			case fn := <-s.mail:
 				s.drain()
@@ -197,17 +214,13 @@ func (s *shard) apply(e *outbox.Entry) {
 	case outbox.KindMessage:
 		s.message(e)
 	case outbox.KindSettlement:
-		if !s.live {
-			for _, t := range e.Settled {
-				if sub := s.subs[t.Sub]; sub != nil && e.Seq > sub.applied {
-					sub.state.Drop(t.Seq)
-				}
-			}
+		for _, t := range e.Settled {
+			s.settled(&t, e.Seq)
 		}
 	case outbox.KindChange:
 		s.change(e)
 	case outbox.KindCancel:
-		s.cancel(e.Cancel)
+		s.cancel(e.Cancel, e.Seq)
 	case outbox.KindNote:
 		if sub := s.subs[e.Notes.Sub]; sub != nil && e.Seq > sub.applied {
 			sub.remember(e.Notes.List)
@@ -215,6 +228,18 @@ func (s *shard) apply(e *outbox.Entry) {
 	case outbox.KindRelease: // the outbox's
 	}
 	s.applied = e.Seq
+}
+
+// settled applies a settlement from the log. One of our own has been applied before it was written; but
+// where a rewind came between, replay could not tell, so it counts for what is owed since, too.
+func (s *shard) settled(t *outbox.Settlement, at uint64) {
+	sub := s.subs[t.Sub]
+	if sub == nil || at <= sub.applied || s.live && !sub.rewound {
+		return
+	}
+	sub.state.Drop(t.Seq)
+	sub.forget(t.Seq)
+	delete(s.cancelled, debt{t.Sub, t.Seq})
 }
 
 // message adds the message to what the matching subscriptions owe.
@@ -429,6 +454,7 @@ func (s *shard) item(seq uint64) (*Item, error) {
 	if e.Kind != outbox.KindMessage {
 		return nil, errNoMessage
 	}
+	e.Msg.Payload = slices.Clone(e.Msg.Payload) // or one message keeps its whole frame in memory
 	return s.items.put(seq, e.Msg), nil
 }
 
@@ -445,29 +471,39 @@ func (s *shard) drop(sub *subscription, seq uint64, state message.State, reason 
 // settle records how a debt ended, counts it and tells who asked. The state has forgotten it.
 func (s *shard) settle(sub *subscription, seq uint64, state message.State, attempts int, reason string) {
 	s.c.count.ended(state)
-	item := sub.asked[seq]
-	delete(sub.asked, seq)
-	delete(sub.held, seq)
-	delete(sub.shown, seq)
-	if len(sub.alias) > 0 {
-		for id, place := range sub.alias {
-			if place == seq {
-				delete(sub.alias, id)
-			}
-		}
-	}
-	sub.order.Take(seq)
+	item, id := sub.forget(seq)
 	t := outbox.Settlement{Sub: sub.id, Seq: seq, State: state, Attempts: attempts, Reason: reason}
-	if state == message.Dead {
+	if state == message.Dead || state == message.Expired {
 		if it, err := s.item(seq); err == nil {
 			t.Bytes = int64(len(it.Msg.Payload) + len(it.Msg.Topic))
 		}
 	}
 	if sub.durable() {
 		s.c.ob.Settle(t)
+	} else {
+		s.recent[s.ended%len(s.recent)] = ended{seq: seq, name: sub.spec.Name, state: state, attempts: attempts, reason: reason}
+		s.ended++
 	}
 	s.c.finals.ended(seq)
-	s.c.announce(sub, t, item)
+	s.c.announce(sub, t, item, id)
+}
+
+// forget drops what is remembered of a message on its way: the message, if a receipt was asked for, and
+// its id's number.
+func (sub *subscription) forget(seq uint64) (item *Item, id uint64) {
+	item, id = sub.asked[seq], seq
+	delete(sub.asked, seq)
+	delete(sub.held, seq)
+	delete(sub.shown, seq)
+	delete(sub.withdraw, seq)
+	for first, place := range sub.alias {
+		if place == seq {
+			delete(sub.alias, first)
+			id = first
+		}
+	}
+	sub.order.Take(seq)
+	return item, id
 }
 
 // timeouts runs the timers that are due.
@@ -493,7 +529,7 @@ func (s *shard) timeouts() {
 // withdrawn settles what was cancelled while it was on its way and has come back.
 func (s *shard) withdrawn(sub *subscription) {
 	for _, seq := range sub.state.Withdrawn() {
-		s.settle(sub, seq, message.Cancelled, 0, "withdrawn by its publisher")
+		s.settle(sub, seq, message.Cancelled, 0, withdrawnReason)
 	}
 }
 

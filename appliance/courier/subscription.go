@@ -67,7 +67,7 @@ type subscription struct {
 	pull   bool
 	waits  []*fetch
 	order  Window
-	linked bool
+	reach  int  // so many of the first owed may be on their way, the log says; 0: none
 	queued bool // is in shard.dirty
 
 	changed time.Time // when a link came or went; zero: not since the start, or the clock was not trusted
@@ -75,14 +75,16 @@ type subscription struct {
 	over    bool      // holds more than its share of the log
 	near    bool      // holds four fifths of it: the alarm was raised
 
-	lastVolatile *Item // several filters may match one volatile message
+	handed  uint64 // shard.volatiles when it was last handed one: several filters may match
+	rewound bool   // owes again what a settlement on its way to the log may end
 
 	notes map[uint32][]byte // the protocol's own, see [Note]
 	shown map[uint64]bool   // owed because they were retained when the subscription was made
 
-	alias  map[uint64]uint64 // id's number → place, for second copies on their way
-	asked  map[uint64]*Item  // on their way, with a receipt asked for
-	topics map[message.Topic][]uint64
+	alias    map[uint64]uint64 // id's number → place, for second copies on their way
+	withdraw map[uint64]bool   // cancelled while on their way
+	asked    map[uint64]*Item  // on their way, with a receipt asked for
+	topics   map[message.Topic][]uint64
 
 	wakeAt time.Time // when the state wants a turn; zero: never
 	slot   int       // place in shard.timers, -1: not there
@@ -109,8 +111,8 @@ func (s *subscription) matches(t message.Topic) bool {
 	return slices.ContainsFunc(s.spec.Filters, func(f message.Filter) bool { return f.Match(t) })
 }
 
-// A state in a snapshot: format, number, applied, flags, used, the spec as JSON with its length, the
-// notes, and delivery's own encoding.
+// A state in a snapshot: format, number, applied, reach, count of withdrawn, these, used, the spec as
+// JSON with its length, the notes, and delivery's own encoding.
 const stateFormat = 1
 
 func (s *subscription) append(b []byte, applied uint64) ([]byte, error) {
@@ -121,11 +123,11 @@ func (s *subscription) append(b []byte, applied uint64) ([]byte, error) {
 	b = binary.AppendUvarint(b, stateFormat)
 	b = binary.AppendUvarint(b, s.id)
 	b = binary.AppendUvarint(b, applied)
-	linked := byte(0)
-	if s.linked {
-		linked = 1
+	b = binary.AppendUvarint(b, uint64(s.reach))
+	b = binary.AppendUvarint(b, uint64(len(s.withdraw)))
+	for seq := range s.withdraw {
+		b = binary.AppendUvarint(b, seq)
 	}
-	b = append(b, linked)
 	b = binary.AppendVarint(b, s.used)
 	b = binary.AppendUvarint(b, uint64(len(spec)))
 	b = append(b, spec...)
@@ -141,7 +143,7 @@ func (s *subscription) append(b []byte, applied uint64) ([]byte, error) {
 var errState = errors.New("decode subscription: it ends early")
 
 func (c *Courier) decodeSubscription(b []byte) (*subscription, error) {
-	var head [3]uint64
+	var head [5]uint64
 	for i := range head {
 		v, n := binary.Uvarint(b)
 		if n <= 0 {
@@ -152,15 +154,19 @@ func (c *Courier) decodeSubscription(b []byte) (*subscription, error) {
 	if head[0] != stateFormat {
 		return nil, fmt.Errorf("decode subscription: format %d is not known; it was written by a newer version", head[0])
 	}
-	if len(b) == 0 {
-		return nil, errState
+	withdraw := make(map[uint64]bool)
+	for range head[4] {
+		seq, n := binary.Uvarint(b)
+		if n <= 0 {
+			return nil, errState
+		}
+		withdraw[seq], b = true, b[n:]
 	}
-	linked := b[0] != 0
-	used, n := binary.Varint(b[1:])
+	used, n := binary.Varint(b)
 	if n <= 0 {
 		return nil, errState
 	}
-	b = b[1+n:]
+	b = b[n:]
 	size, n := binary.Uvarint(b)
 	if n <= 0 || size > uint64(len(b)-n) {
 		return nil, errState
@@ -178,7 +184,7 @@ func (c *Courier) decodeSubscription(b []byte) (*subscription, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode subscription %s: %w", spec.Name, err)
 	}
-	s.state, s.applied, s.linked, s.used = state, head[2], linked, used
+	s.state, s.applied, s.reach, s.withdraw, s.used = state, head[2], int(head[3]), withdraw, used
 	return s, nil
 }
 

@@ -15,8 +15,8 @@ func (s *shard) tick() {
 	age := s.c.ob.Age()
 	ages := s.c.ob.Ages()
 	for _, sub := range s.subs {
-		if sub.linked && !sub.connected() && sub.durable() && age-sub.used > int64(unlinkWait) {
-			sub.linked = false
+		if sub.reach > 0 && !sub.connected() && sub.durable() && age-sub.used > int64(unlinkWait) {
+			sub.reach = 0
 			s.c.ob.ChangeLater(&outbox.Change{Op: outbox.OpUnlink, Sub: sub.id})
 		}
 		if sub.spec.internal() {

@@ -2,7 +2,7 @@ package outbox
 
 import (
 	"cmp"
-	"math"
+	"fmt"
 	"slices"
 	"time"
 
@@ -12,10 +12,26 @@ import (
 // carryAtOnce bounds the generations that one pass carries together.
 const carryAtOnce = 16
 
-// genNeed is a closed generation and how many debts, dead letters and delayed messages are in it.
+// A pass over all debts is not free. While the log is within its budget there is one when a
+// generation or a snapshot was finished, and otherwise every cleanEvery.
+const cleanEvery = 10 * time.Second
+
+// patience is how many passes give way to whoever holds the log before one waits for its turn.
+const patience = 5
+
+// genNeed is a closed generation and how many of its records somebody owes or needs.
 type genNeed struct {
 	wal.Generation
 	need int64
+}
+
+// passed is what the log looked like at the last pass.
+type passed struct {
+	head  uint64
+	gens  int
+	snap  uint64
+	age   int64
+	yield int // passes that gave way
 }
 
 // clean removes the generations that nobody needs and carries what is left of mostly dead ones into
@@ -25,17 +41,24 @@ func (k *keeper) clean() {
 	b := k.b
 	over := b.log.Size() > b.limit.Load()
 	defer func() { b.full.Store(b.log.Size() > b.limit.Load()) }()
-	if len(k.snaps) < 2 || !over && !k.worthLooking() || !b.holds.TryLock() {
+	if len(k.snaps) < 2 || !k.worthAPass(over) {
 		return
 	}
-	defer b.holds.Unlock()
-	safe := k.snaps[1].from
-	tail := b.o.RetainBytes
-	if over {
-		tail = 0
+	if k.passed.yield < patience {
+		if !b.holds.TryLock() {
+			k.passed.yield++
+			return
+		}
+	} else {
+		b.holds.Lock()
 	}
-	gens, empty := k.needs()
-	drop, carry := k.choose(gens, safe, tail)
+	defer b.holds.Unlock()
+	k.passed = passed{head: b.log.Head(), gens: len(b.log.Generations()), snap: k.snaps[0].id, age: b.Age()}
+	gens, empty, live, err := k.needs()
+	if err != nil {
+		return // the feed is stopping: what is owed is not known
+	}
+	drop, carry := k.choose(gens, k.snaps[1].from, over)
 	if drop = append(drop, empty...); len(drop) > 0 {
 		k.gone(gens, drop)
 		if err := b.log.Drop(drop); err != nil {
@@ -43,72 +66,80 @@ func (k *keeper) clean() {
 		}
 	}
 	if len(carry) > 0 {
-		if err := k.carry(carry); err != nil {
+		if err := k.carry(carry, live); err != nil {
 			b.o.Log.Warn("carrying records forward failed, trying again later", "error", err)
 		}
 	}
 }
 
-// cleanEvery is how often the log is cleaned when no generation was added.
-const cleanEvery = 10 * time.Second
-
-// worthLooking spares the shards the counting of their debts: a new generation or time makes it worth
-// while.
-func (k *keeper) worthLooking() bool {
-	n := k.b.log.Stats().Rotations
-	if n == k.cleanedAt && time.Since(k.cleaned) < cleanEvery {
-		return false
-	}
-	k.cleanedAt, k.cleaned = n, time.Now()
-	return true
+// worthAPass reports whether a pass may find anything new.
+func (k *keeper) worthAPass(over bool) bool {
+	p, b := &k.passed, k.b
+	age := b.Age()
+	changed := b.log.Head() != p.head || p.yield > 0 || k.snaps[0].id != p.snap
+	return changed && (over || p.yield > 0 || k.snaps[0].id != p.snap || len(b.log.Generations()) != p.gens) ||
+		changed && age-p.age >= int64(cleanEvery) || age-p.age >= int64(time.Minute)
 }
 
+// gone makes durable how far records are gone before the first of them goes, so that a reader who
+// comes after a crash is told of the gap too.
 func (k *keeper) gone(gens []genNeed, drop []uint64) {
+	to := k.cleanedTo.Load()
 	for _, g := range gens {
 		if slices.Contains(drop, g.ID) {
-			k.cleanedTo.Store(max(k.cleanedTo.Load(), g.Last))
+			to = max(to, g.Last)
 		}
+	}
+	if k.cleanedTo.Swap(to) == to {
+		return
+	}
+	rec := wal.Record{Data: appendCleaned(to), Tag: &Entry{Kind: KindCleaned, cleaned: to}}
+	if err := k.b.appendAndWait(rec); err != nil {
+		// Space matters more: on a full disk this is how there will be some again.
+		k.b.o.Log.Warn("cleaning goes on without its mark in the log", "error", err)
 	}
 }
 
-// needs lists the closed generations in sequence order with what still needs each, and those
-// without a record.
-func (k *keeper) needs() (gens []genNeed, empty []uint64) {
+// needs lists the closed generations in sequence order with what still needs each, the ids of those
+// without a record, and what is needed.
+func (k *keeper) needs() (gens []genNeed, empty []uint64, live *marks, err error) {
 	for _, g := range k.b.log.Generations() {
-		if g.Kind == wal.Snapshot {
-			continue
-		}
-		if g.Open {
-			continue
-		}
-		if g.Records == 0 {
+		switch {
+		case g.Kind == wal.Snapshot || g.Open:
+		case g.Records == 0:
 			empty = append(empty, g.ID)
-		} else {
+		default:
 			gens = append(gens, genNeed{Generation: g})
 		}
 	}
+	live = new(marks)
 	if len(gens) == 0 {
-		return nil, empty
+		return nil, empty, live, nil
 	}
 	slices.SortFunc(gens, func(a, b genNeed) int { return cmp.Compare(a.First, b.First) })
-	bounds := make([]uint64, 0, len(gens)+1)
-	for _, g := range gens {
-		bounds = append(bounds, g.First)
+	first, last := gens[0].First, gens[len(gens)-1].Last
+	if err := k.b.feed.Live(first, last, live.set); err != nil {
+		return nil, nil, nil, err
 	}
-	bounds = append(bounds, gens[len(gens)-1].Last+1)
-	for i, n := range k.b.feed.Debts(bounds) {
-		gens[i].need = n
+	k.b.ownNeeds(first, last, func(seq uint64) { live.set(seq, seq) })
+	for i := range gens {
+		gens[i].need = live.count(gens[i].First, gens[i].Last)
 	}
-	k.b.ownNeeds(0, math.MaxUint64, func(seq uint64) {
-		i, ok := slices.BinarySearch(bounds, seq)
-		if !ok {
-			i--
+	return gens, empty, live, nil
+}
+
+// measure notes how large records are.
+func (k *keeper) measure() {
+	var bytes, records int64
+	for _, g := range k.b.log.Generations() {
+		if g.Kind != wal.Snapshot {
+			bytes += g.Bytes
+			records += g.Records
 		}
-		if i >= 0 && i < len(gens) {
-			gens[i].need++
-		}
-	})
-	return gens, empty
+	}
+	if records > 0 {
+		k.average.Store(bytes / records)
+	}
 }
 
 // ownNeeds calls fn with what the outbox's own tables need in [first, last].
@@ -127,22 +158,25 @@ func (b *Outbox) ownNeeds(first, last uint64, fn func(seq uint64)) {
 	}
 }
 
-// choose decides what goes and what is carried. The newest settled generations, up to tail bytes and
-// within the retained age, stay for traces, history and rewind.
-func (k *keeper) choose(gens []genNeed, safe uint64, tail int64) (drop []uint64, carry []genNeed) {
+// choose decides what goes and what is carried. The newest settled generations, up to the retained
+// bytes and age, stay for traces, history and rewind; over the budget none does. safe is where replay
+// may start.
+func (k *keeper) choose(gens []genNeed, safe uint64, over bool) (drop []uint64, carry []genNeed) {
 	oldest := k.b.Age() - int64(k.b.o.RetainAge)
-	hard := tail == 0
-	for i := len(gens) - 1; i >= 0; i-- {
-		g := gens[i]
-		retained := tail >= g.Bytes && g.LastStamp.Age >= oldest
-		if retained {
-			tail -= g.Bytes
+	tail := k.b.o.RetainBytes
+	if over {
+		tail = 0
+	}
+	for _, g := range slices.Backward(gens) {
+		if g.LastStamp.Age < oldest {
+			tail = 0
 		}
+		tail -= g.Bytes
 		switch {
-		case g.Last > safe || retained:
+		case g.Last > safe || tail >= 0:
 		case g.need == 0:
 			drop = append(drop, g.ID)
-		case worthCarrying(g, hard):
+		case worthCarrying(g, over):
 			carry = append(carry, g)
 		}
 	}
@@ -152,8 +186,8 @@ func (k *keeper) choose(gens []genNeed, safe uint64, tail int64) (drop []uint64,
 
 // worthCarrying: a generation is carried when less than a quarter of its records is still needed;
 // when the budget is exceeded, when less than three quarters are.
-func worthCarrying(g genNeed, hard bool) bool {
-	if hard {
+func worthCarrying(g genNeed, over bool) bool {
+	if over {
 		return g.need*4 < g.Records*3
 	}
 	return g.need*4 < g.Records
@@ -161,31 +195,36 @@ func worthCarrying(g genNeed, hard bool) bool {
 
 // carry copies what is live in the generations into one cold generation, in sequence order, keeping
 // the numbers, and then lets go of them. Neighbours only, so that intervals stay disjoint.
-func (k *keeper) carry(gens []genNeed) error {
+func (k *keeper) carry(gens []genNeed, live *marks) error {
 	gens = k.neighbours(gens)
-	first, last := gens[0].First, gens[len(gens)-1].Last
-	side, err := k.b.log.NewSide(wal.Cold)
-	if err != nil {
-		return err
-	}
-	for _, r := range k.live(first, last) {
-		for seq := r[0]; seq <= r[1]; seq++ {
-			data, stamp, err := k.b.log.Read(seq)
-			if err != nil {
-				continue // reported in Losses; its debts end as lost when they are read
-			}
-			if err := side.Append(seq, data, stamp); err != nil {
-				side.Abort()
-				return err
-			}
-		}
-	}
 	drop := make([]uint64, len(gens))
 	for i, g := range gens {
 		drop[i] = g.ID
 	}
-	k.cleanedTo.Store(max(k.cleanedTo.Load(), last))
-	return k.b.log.Replace(side, drop)
+	side, err := k.b.log.NewSide(wal.Cold)
+	if err != nil {
+		return err
+	}
+	err = live.each(gens[0].First, gens[len(gens)-1].Last, func(seq uint64) error {
+		data, stamp, err := k.b.log.Read(seq)
+		if Gone(err) {
+			return nil // reported in Losses; its debts end as lost when they are read
+		}
+		if err != nil {
+			return fmt.Errorf("read record %d: %w", seq, err)
+		}
+		return side.Append(seq, data, stamp)
+	})
+	if err != nil {
+		side.Abort()
+		return err
+	}
+	k.gone(gens, drop)
+	if err := k.b.log.Replace(side, drop); err != nil {
+		side.Abort()
+		return err
+	}
+	return nil
 }
 
 // neighbours cuts the list where a generation that stays lies between: a cold generation must not
@@ -200,21 +239,4 @@ func (k *keeper) neighbours(gens []genNeed) []genNeed {
 		}
 	}
 	return gens
-}
-
-// live lists what is needed in [first, last] as ascending, disjoint runs.
-func (k *keeper) live(first, last uint64) [][2]uint64 {
-	var runs [][2]uint64
-	k.b.feed.Live(first, last, func(a, z uint64) { runs = append(runs, [2]uint64{a, z}) })
-	k.b.ownNeeds(first, last, func(seq uint64) { runs = append(runs, [2]uint64{seq, seq}) })
-	slices.SortFunc(runs, func(a, b [2]uint64) int { return cmp.Compare(a[0], b[0]) })
-	out := runs[:0]
-	for _, r := range runs {
-		if n := len(out); n > 0 && r[0] <= out[n-1][1] {
-			out[n-1][1] = max(out[n-1][1], r[1])
-		} else {
-			out = append(out, r)
-		}
-	}
-	return out
 }

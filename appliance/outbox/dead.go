@@ -1,11 +1,9 @@
 package outbox
 
 import (
-	"context"
 	"time"
 
 	"edgepost/appliance/message"
-	"edgepost/wal"
 )
 
 // DeadLetter is an entry of the dead letters with the subscription's internal number.
@@ -64,17 +62,4 @@ func (b *Outbox) DeadCount() (kept, dropped int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return int64(len(b.tables.dead.Entries)), b.tables.dead.dropped
-}
-
-// Requeue takes a dead letter back: one frame stores a second copy of the message for the same
-// subscription, with the same id and a new place, and removes the entry.
-func (b *Outbox) Requeue(ctx context.Context, entry uint64) (message.StoredAs, error) {
-	d, err := b.DeadLetter(entry)
-	if err != nil {
-		return message.StoredAs{}, err
-	}
-	if d.Message == nil {
-		return message.StoredAs{}, message.Problemf(message.CodeNotFound, "the message of dead letter %d is no longer readable", entry)
-	}
-	return b.again(ctx, d.Message.Seq, d.Sub, wal.Record{Data: appendRelease(true, entry), Tag: &Entry{Kind: KindRelease, dead: true, release: entry}})
 }

@@ -24,6 +24,7 @@
 //	cancel      4 sequence number
 //	release     5 0|1, delayed sequence number | dead-letter entry
 //	note        6 subscription, number of notes, (key, value) each; an empty value forgets the key
+//	cleaned     7 sequence number: settled records up to it may be gone
 //
 // # Snapshot
 //
@@ -35,6 +36,7 @@
 //	4 dead      one dead letter
 //	5 delayed   one message that waits for its delay
 //	6 lifetimes sequence intervals with the earliest expiry in each
+//	8 part      the beginning of a large state; the rest follows
 //	7 end       the applied position of sections 3 to 6, and the smallest of all: replay starts behind it
 //
 // # Roles

@@ -13,12 +13,6 @@ import (
 	"edgepost/wal"
 )
 
-// settleDelay is the longest a settlement waits for a frame to ride in: DESIGN §6.
-const settleDelay = time.Second
-
-// settleBatch is how many settlements may wait before they get a frame of their own.
-const settleBatch = 4096
-
 // Feed is who delivers: the courier. The outbox hands it everything in sequence order.
 type Feed interface {
 	// Restore takes back one state that Lend put into a snapshot. Called before Start only.
@@ -29,11 +23,9 @@ type Feed interface {
 	// Lend puts the state of every durable subscription, each with its own applied position, and
 	// returns the smallest applied position.
 	Lend(put func(state []byte) error) (applied uint64, err error)
-	// Debts counts, for each interval [bounds[i], bounds[i+1]), what is owed in it.
-	Debts(bounds []uint64) []int64
 	// Live calls add with runs of sequence numbers in [first, last] that somebody owes; runs may
-	// overlap and come in any order.
-	Live(first, last uint64, add func(first, last uint64))
+	// overlap and come in any order. An error says that some are missing.
+	Live(first, last uint64, add func(first, last uint64)) error
 	// Expired ends what is owed of these sequence numbers: their time to live is over.
 	Expired(seqs []uint64)
 }
@@ -67,13 +59,17 @@ type Outbox struct {
 
 	unwatched int64 // bytes stored since the last look at the budget; the committer's
 
-	mu      sync.Mutex // guards the tables below
-	tables  tables
-	pending []Settlement // waiting for a frame
-	riding  []Settlement // in the frame that is being written; kept for traces until it is durable
-	flush   *time.Timer  // runs while pending is not empty
+	mu       sync.Mutex // guards the tables below
+	tables   tables
+	pending  []Settlement  // waiting for a frame
+	riding   []*Entry      // settlements in a frame that is being written; kept for traces until it is durable
+	given    int64         // settlements handed over …
+	durable  int64         // … and those of them in the log, since the outbox was opened
+	progress chan struct{} // closed when durable grows; nil while nobody waits
+	flush    *time.Timer   // runs while pending is not empty
 
 	holds sync.RWMutex // read-locked by whoever relies on nothing being cleaned
+	moves sync.Mutex   // held while a message gets a second copy, or is kept from getting one
 	keep  keeper
 	last  Counters
 }
@@ -118,14 +114,18 @@ func Open(dir string, o Options) (*Outbox, error) {
 // Last returns the stamp of the newest durable record, for the clock to go on from.
 func (b *Outbox) Last() (wal.Stamp, bool) { return b.log.Last() }
 
-// Start begins this run: from here on publishes are taken.
+// Start begins this run: from here on publishes are taken. The housekeeping begins with
+// [Outbox.Keep].
 func (b *Outbox) Start() error {
 	if err := b.log.Start(); err != nil {
 		return fmt.Errorf("start outbox: %w", err)
 	}
-	b.keep.start()
 	return nil
 }
+
+// Keep begins the housekeeping: delayed messages go out, others expire, snapshots are written, the log
+// is cleaned. The feed calls it once it takes calls from other goroutines.
+func (b *Outbox) Keep() { b.keep.start() }
 
 // Close commits what is waiting and closes the log.
 func (b *Outbox) Close() error {
@@ -214,10 +214,12 @@ func (b *Outbox) committed(batch wal.Batch) {
 				e.origin = e.Seq
 			}
 			stampMessage(e.Msg, e.Seq, e.origin, batch.Stamp, b.o.Epoch)
-			b.last.Stored.Add(1)
+			if e.origin == e.Seq {
+				b.last.Stored.Add(1)
+			}
 		}
 		if e.Kind == KindSettlement {
-			b.riding = b.riding[:0]
+			b.settledLocked(e)
 		}
 		b.tables.apply(e, batch.Stamp)
 		entries[i] = *e
@@ -245,42 +247,6 @@ func (b *Outbox) watchBudget(recs []wal.Record) {
 	if b.log.Size() > b.limit.Load() {
 		b.full.Store(true)
 		b.keep.wake()
-	}
-}
-
-// Settle ends debts. It does not wait: the settlements ride in the next frame, at the latest after
-// [settleDelay].
-func (b *Outbox) Settle(list ...Settlement) {
-	if len(list) == 0 {
-		return
-	}
-	b.mu.Lock()
-	if len(b.pending) == 0 {
-		b.flush.Reset(settleDelay)
-	}
-	b.pending = append(b.pending, list...)
-	many := len(b.pending) >= settleBatch
-	b.mu.Unlock()
-	if many {
-		b.log.Flush()
-	}
-}
-
-// collect runs on the committer just before it seals a frame.
-func (b *Outbox) collect(add func(wal.Record)) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.pending) == 0 {
-		return
-	}
-	list := b.pending
-	b.pending = nil
-	b.flush.Stop()
-	b.riding = append(b.riding, list...)
-	for len(list) > 0 {
-		n := min(len(list), settleBatch)
-		add(wal.Record{Data: appendSettlements(nil, list[:n:n]), Tag: &Entry{Kind: KindSettlement, Settled: list[:n:n]}})
-		list = list[n:]
 	}
 }
 

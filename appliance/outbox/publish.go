@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"edgepost/appliance/message"
 	"edgepost/wal"
@@ -41,41 +42,102 @@ func (b *Outbox) Publish(m *message.Message, done func(message.StoredAs, error))
 }
 
 // PublishAll stores the messages in one frame: all of them or none. A message that is a replay of an
-// earlier one keeps that one's answer.
+// earlier one, also of one in the same batch, gets that one's answer. When ctx ends first the messages
+// may or may not be stored.
 func (b *Outbox) PublishAll(ctx context.Context, ms []*message.Message) ([]message.StoredAs, error) {
 	if b.full.Load() {
 		return nil, b.overBudget()
 	}
-	out := make([]message.StoredAs, len(ms))
-	var recs []wal.Record
-	var at []int
+	p := batch{out: make([]message.StoredAs, len(ms))}
 	for i, m := range ms {
-		e := &Entry{Kind: KindMessage, Msg: m, Held: m.Delay > 0}
-		if m.Key != "" {
-			e.idem = hashKey(m)
-			known, ok, err := b.known(e.idem)
-			if err != nil {
-				return nil, err
-			}
-			if ok {
-				out[i] = known
-				continue
-			}
+		if err := p.add(b, i, m); err != nil {
+			b.answer(&p, 0, message.Problemf(message.CodeInFlight, "the first request with this idempotency key was refused; try again"))
+			return nil, err
 		}
-		recs = append(recs, wal.Record{Data: appendMessage(nil, m, 0, 0, e.idem), Tag: e})
-		at = append(at, i)
 	}
-	if len(recs) == 0 {
-		return out, nil
+	if len(p.recs) == 0 {
+		return p.out, nil
 	}
-	first, err := b.log.AppendWait(ctx, recs...)
-	if err != nil {
-		return nil, storageProblem(err)
+	done := make(chan error, 1)
+	b.log.Append(p.recs, func(first uint64, err error) {
+		if err != nil {
+			err = storageProblem(err)
+		}
+		b.answer(&p, first, err)
+		done <- err
+	})
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, err
+		}
+		return p.out, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	for k, i := range at {
-		out[i], _ = b.stored(first+uint64(k), nil)
+}
+
+// batch is what PublishAll is about to store.
+type batch struct {
+	out  []message.StoredAs
+	recs []wal.Record
+	at   []int            // recs[k] answers out[at[k]]
+	keys []*idemKey       // claimed for this batch, by record; nil without a key
+	twin map[int]int      // a message with the key of an earlier one of the batch
+	by   map[[16]byte]int // first message of the batch with a key
+}
+
+// add puts the message at i into the batch. An error is the answer to the whole batch.
+func (p *batch) add(b *Outbox, i int, m *message.Message) error {
+	e := &Entry{Kind: KindMessage, Msg: m, Held: m.Delay > 0}
+	if m.Key != "" {
+		e.idem = hashKey(m)
+		if first, ok := p.by[e.idem.key]; ok {
+			if p.keyOf(first).body != e.idem.body {
+				return errKeyReused()
+			}
+			p.twin[i] = first
+			return nil
+		}
+		as, ok, err := b.claimNow(e.idem)
+		if err != nil {
+			return err
+		}
+		if ok {
+			p.out[i] = as
+			return nil
+		}
+		if p.by == nil {
+			p.by, p.twin = make(map[[16]byte]int), make(map[int]int)
+		}
+		p.by[e.idem.key] = i
 	}
-	return out, nil
+	p.recs = append(p.recs, wal.Record{Data: appendMessage(nil, m, 0, 0, e.idem), Tag: e})
+	p.at = append(p.at, i)
+	p.keys = append(p.keys, e.idem)
+	return nil
+}
+
+// keyOf is the key that the message at i claimed.
+func (p *batch) keyOf(i int) *idemKey { return p.keys[slices.Index(p.at, i)] }
+
+// answer gives the keys of the batch free and fills in the answers; first is the place of its first
+// record.
+func (b *Outbox) answer(p *batch, first uint64, err error) {
+	for k, i := range p.at {
+		var as message.StoredAs
+		if err == nil {
+			as, _ = b.stored(first+uint64(k), nil)
+			p.out[i] = as
+		}
+		if p.keys[k] != nil {
+			b.answerTwins(p.keys[k], as, err)
+		}
+	}
+	for i, first := range p.twin {
+		p.out[i] = p.out[first]
+		p.out[i].Replayed = true
+	}
 }
 
 func (b *Outbox) stored(seq uint64, err error) (message.StoredAs, error) {
@@ -121,15 +183,19 @@ func (b *Outbox) claim(k *idemKey, done func(message.StoredAs, error)) (as messa
 	}
 }
 
-// known answers from the window; an error when the key belongs to another body or is on its way.
-func (b *Outbox) known(k *idemKey) (message.StoredAs, bool, error) {
+// claimNow answers from the window or claims the key; an error when the key belongs to another body
+// or is on its way.
+func (b *Outbox) claimNow(k *idemKey) (as message.StoredAs, ok bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	as, ok, err := b.knownLocked(k)
-	if _, running := b.tables.running[k.key]; running && !ok && err == nil {
-		err = message.Problemf(message.CodeInFlight, "the first request with this idempotency key is still being stored; try again")
+	if as, ok, err = b.knownLocked(k); ok || err != nil {
+		return as, ok, err
 	}
-	return as, ok, err
+	if _, running := b.tables.running[k.key]; running {
+		return as, false, message.Problemf(message.CodeInFlight, "the first request with this idempotency key is still being stored; try again")
+	}
+	b.tables.running[k.key] = &twins{body: k.body}
+	return as, false, nil
 }
 
 func (b *Outbox) knownLocked(k *idemKey) (message.StoredAs, bool, error) {
@@ -186,25 +252,4 @@ func encodeChange(c *Change) ([]byte, error) {
 
 func appendCancel(seq uint64) []byte {
 	return binary.AppendUvarint([]byte{byte(KindCancel)}, seq)
-}
-
-// again stores a second copy of what is at from: with a new place, the same id. target 0 offers it
-// to whoever matches. extra records share its frame.
-func (b *Outbox) again(ctx context.Context, from uint64, target uint64, extra ...wal.Record) (message.StoredAs, error) {
-	e, err := b.Read(from)
-	if err != nil {
-		return message.StoredAs{}, fmt.Errorf("read message %d: %w", from, err)
-	}
-	if e.Kind != KindMessage {
-		return message.StoredAs{}, fmt.Errorf("record %d is not a message", from)
-	}
-	m := *e.Msg
-	m.Delay, m.Expires = 0, 0
-	origin := m.ID.Seq
-	rec := wal.Record{Data: appendMessage(nil, &m, origin, target, nil), Tag: &Entry{Kind: KindMessage, Msg: &m, Target: target, origin: origin}}
-	seq, err := b.log.AppendWait(ctx, append([]wal.Record{rec}, extra...)...)
-	if err != nil {
-		return message.StoredAs{}, storageProblem(err)
-	}
-	return message.StoredAs{ID: m.ID, Seq: seq}, nil
 }

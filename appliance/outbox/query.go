@@ -3,7 +3,6 @@ package outbox
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"edgepost/appliance/message"
 	"edgepost/wal"
@@ -71,19 +70,38 @@ func (b *Outbox) Outcome(id message.ID) (Outcome, error) {
 		return o, message.Problemf(message.CodeNotFound, "message %s belongs to another log; this one is %s", id, b.o.Epoch)
 	}
 	e, err := b.Read(id.Seq)
-	if err == nil && (e.Kind != KindMessage || e.Msg.ID != id) {
-		err = wal.ErrNotFound
+	if err != nil && !Gone(err) {
+		return o, fmt.Errorf("trace message: %w", err)
 	}
-	if err == nil {
+	if err == nil && e.Kind == KindMessage && e.Msg.ID == id {
 		o.Message = e.Msg
 	}
 	copies := map[uint64]bool{id.Seq: true}
 	o.Copies = append(o.Copies, id.Seq)
-	scanErr := b.log.Scan(id.Seq+1, math.MaxUint64, func(seq uint64, data []byte, stamp wal.Stamp, _ bool) bool {
-		if len(data) == 0 || Kind(data[0]) != KindMessage && Kind(data[0]) != KindSettlement && Kind(data[0]) != KindCancel {
-			return true
+	for from := id.Seq + 1; ; {
+		head := b.log.Head()
+		if err := b.outcomeIn(&o, id, from, head, copies); err != nil {
+			return o, fmt.Errorf("trace message: %w", err)
 		}
-		if Kind(data[0]) == KindMessage && !hasOriginFlag(data) {
+		if b.finishOutcome(&o, id.Seq, head, copies) {
+			break
+		}
+		from = head + 1
+	}
+	if o.Message == nil {
+		return o, message.Problemf(message.CodeNotFound, "message %s is not kept: it never existed, or it was settled and cleaned away", id)
+	}
+	return o, nil
+}
+
+// outcomeIn reads what the records from…to say.
+func (b *Outbox) outcomeIn(o *Outcome, id message.ID, from, to uint64, copies map[uint64]bool) error {
+	return b.log.Scan(from, to, func(seq uint64, data []byte, stamp wal.Stamp, _ bool) bool {
+		switch {
+		case len(data) == 0:
+			return true
+		case Kind(data[0]) == KindSettlement, Kind(data[0]) == KindCancel, Kind(data[0]) == KindMessage && hasOriginFlag(data):
+		default:
 			return true
 		}
 		e, err := decode(seq, data, stamp, b.o.Epoch)
@@ -102,14 +120,6 @@ func (b *Outbox) Outcome(id message.ID) (Outcome, error) {
 		o.Settled = appendOf(o.Settled, e.Settled, copies)
 		return true
 	})
-	if scanErr != nil {
-		return o, fmt.Errorf("trace message: %w", scanErr)
-	}
-	if o.Message == nil {
-		return o, message.Problemf(message.CodeNotFound, "message %s is not kept: it never existed, or it was settled and cleaned away", id)
-	}
-	b.finishOutcome(&o, id.Seq, copies)
-	return o, nil
 }
 
 func hasOriginFlag(data []byte) bool {
@@ -117,11 +127,17 @@ func hasOriginFlag(data []byte) bool {
 	return n > 0 && flags&hasOrigin != 0
 }
 
-// finishOutcome adds what is not in the log yet.
-func (b *Outbox) finishOutcome(o *Outcome, seq uint64, copies map[uint64]bool) {
+// finishOutcome adds what is not in the log yet; false when the log has grown behind head meanwhile,
+// so that some of it may be there by now.
+func (b *Outbox) finishOutcome(o *Outcome, seq, head uint64, copies map[uint64]bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o.Settled = appendOf(o.Settled, b.riding, copies)
+	if b.log.Head() != head {
+		return false
+	}
+	for _, e := range b.riding {
+		o.Settled = appendOf(o.Settled, e.Settled, copies)
+	}
 	o.Settled = appendOf(o.Settled, b.pending, copies)
 	for _, d := range b.tables.delayed {
 		if d.Seq == seq {
@@ -129,6 +145,7 @@ func (b *Outbox) finishOutcome(o *Outcome, seq uint64, copies map[uint64]bool) {
 		}
 	}
 	o.Incomplete = b.keep.cleanedTo.Load() > seq
+	return true
 }
 
 func appendOf(out, list []Settlement, copies map[uint64]bool) []Settlement {

@@ -22,6 +22,7 @@ const (
 	KindCancel     Kind = 4 // a message was withdrawn
 	KindRelease    Kind = 5 // a delayed message has gone out, or a dead letter was taken back
 	KindNote       Kind = 6 // what a protocol must remember with a subscription
+	KindCleaned    Kind = 7 // settled records up to here may be gone
 )
 
 // Entry is one decoded record at its place in the log. What it points to is shared and immutable.
@@ -41,6 +42,7 @@ type Entry struct {
 
 	release uint64 // KindRelease: sequence number of the delayed message, or entry of the dead letter
 	dead    bool   // KindRelease: release names a dead letter
+	cleaned uint64 // KindCleaned: the sequence number
 
 	origin uint64 // KindMessage: place of the first copy
 	idem   *idemKey
@@ -76,6 +78,7 @@ type Change struct {
 	Spec  json.RawMessage `json:"spec,omitempty"`  // put: the courier's description
 	Debts []byte          `json:"debts,omitempty"` // put, rewind: explicit debts as a delivery.Set
 	Shown bool            `json:"shown,omitempty"` // put: the debts are retained messages, to be shown as such
+	Reach int             `json:"reach,omitempty"` // link: that many of the first owed may be on their way, in each lane
 	From  uint64          `json:"from,omitempty"`  // put, rewind: besides, owe what matches from here to the change itself
 }
 
@@ -96,6 +99,7 @@ const (
 	hasTarget
 	hasReceipt
 	hasQoS
+	hasClient
 	isTrusted  // the wall clock was trusted when the original of a second copy was stored
 	knownFlags = 1<<iota - 1
 )
@@ -129,6 +133,7 @@ func appendMessage(b []byte, m *message.Message, origin, target uint64, idem *id
 	set(target != 0, hasTarget)
 	set(m.Receipt != 0, hasReceipt)
 	set(m.QoS != message.AtLeastOnce, hasQoS)
+	set(m.Client != "", hasClient)
 	set(origin != 0 && !m.Time.IsZero(), isTrusted)
 
 	b = append(b, byte(KindMessage))
@@ -187,6 +192,9 @@ func appendMessageTail(b []byte, m *message.Message, flags, origin, target uint6
 	}
 	if flags&hasQoS != 0 {
 		b = append(b, byte(m.QoS))
+	}
+	if flags&hasClient != 0 {
+		b = appendString(b, m.Client)
 	}
 	return append(b, m.Payload...)
 }
@@ -267,6 +275,9 @@ func decodeMessageTail(r *reader, e *Entry, flags uint64) {
 	if flags&hasQoS != 0 {
 		m.QoS = message.QoS(r.byte())
 	}
+	if flags&hasClient != 0 {
+		m.Client = r.string()
+	}
 }
 
 // stampMessage fills in what the place in the log decides.
@@ -328,9 +339,17 @@ func decode(seq uint64, data []byte, stamp wal.Stamp, epoch message.Epoch) (Entr
 		var err error
 		e.Notes, err = decodeNotes(data[1:])
 		return e, err
+	case KindCleaned:
+		r := reader{b: data[1:]}
+		e.cleaned = r.uvarint()
+		return e, r.err
 	default:
 		return Entry{}, fmt.Errorf("decode record %d: unknown kind %d; the log was written by a newer version", seq, data[0])
 	}
+}
+
+func appendCleaned(seq uint64) []byte {
+	return binary.AppendUvarint([]byte{byte(KindCleaned)}, seq)
 }
 
 func appendRelease(dead bool, n uint64) []byte {
@@ -362,6 +381,8 @@ func Describe(seq uint64, data []byte) string {
 		return fmt.Sprintf("cancel %d", e.Cancel)
 	case KindNote:
 		return fmt.Sprintf("%d notes of subscription %d", len(e.Notes.List), e.Notes.Sub)
+	case KindCleaned:
+		return fmt.Sprintf("cleaned up to %d", e.cleaned)
 	default:
 		return fmt.Sprintf("release %d (dead letter: %t)", e.release, e.dead)
 	}

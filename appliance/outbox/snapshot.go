@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"edgepost/wal"
 )
@@ -19,7 +20,11 @@ const (
 	secDelayed   = 5
 	secLifetimes = 6
 	secEnd       = 7
+	secPart      = 8
 )
+
+// partBytes bounds a record of a snapshot; a larger state comes in parts.
+const partBytes = 512 << 10
 
 const snapshotFormat = 1
 
@@ -59,7 +64,15 @@ func (b *Outbox) writeSnapshot() (end snapEnd, err error) {
 	if err := put(secHead, head); err != nil {
 		return end, fmt.Errorf("write snapshot: %w", err)
 	}
-	from, err := b.feed.Lend(func(state []byte) error { return put(secState, state) })
+	from, err := b.feed.Lend(func(state []byte) error {
+		for len(state) > partBytes {
+			if err := put(secPart, state[:partBytes]); err != nil {
+				return err
+			}
+			state = state[partBytes:]
+		}
+		return put(secState, state)
+	})
 	if err != nil {
 		return end, fmt.Errorf("write snapshot: %w", err)
 	}
@@ -80,20 +93,7 @@ func (b *Outbox) writeSnapshot() (end snapEnd, err error) {
 
 // ownSections copies the tables at one position.
 func (b *Outbox) ownSections(from uint64) (snapEnd, [][]byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t := &b.tables
-	var out [][]byte
-	for _, turn := range t.idem.order {
-		e, ok := t.idem.by[turn.key]
-		if !ok || e.seq != turn.seq {
-			continue
-		}
-		s := append([]byte{secIdem}, turn.key[:]...)
-		s = append(s, e.body[:]...)
-		s = binary.AppendUvarint(s, e.seq)
-		out = append(out, binary.AppendVarint(s, e.age))
-	}
+	out, t, end := b.copyTables(from)
 	for i := range t.dead.Entries {
 		out = append(out, section(secDead, t.dead.Entries[i]))
 	}
@@ -103,8 +103,35 @@ func (b *Outbox) ownSections(from uint64) (snapEnd, [][]byte) {
 	for _, l := range t.lifetimes {
 		out = append(out, section(secLifetimes, l))
 	}
-	end := snapEnd{Applied: t.applied, From: min(from, t.applied), NextDed: t.dead.next, Cleaned: b.keep.cleanedTo.Load()}
 	return end, append(out, section(secEnd, end))
+}
+
+// copyTables copies what takes long to encode: shards and committer wait for the lock meanwhile. The
+// idempotency keys are encoded at once.
+func (b *Outbox) copyTables(from uint64) (idem [][]byte, t tables, end snapEnd) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	idem = b.tables.idem.sections()
+	t.dead.Entries = slices.Clone(b.tables.dead.Entries)
+	t.delayed = slices.Clone(b.tables.delayed)
+	t.lifetimes = slices.Clone(b.tables.lifetimes)
+	applied := b.tables.applied
+	return idem, t, snapEnd{Applied: applied, From: min(from, applied), NextDed: b.tables.dead.next, Cleaned: b.keep.cleanedTo.Load()}
+}
+
+func (w *idemWindow) sections() [][]byte {
+	out := make([][]byte, 0, len(w.by))
+	for _, turn := range w.order {
+		e, ok := w.by[turn.key]
+		if !ok || e.seq != turn.seq {
+			continue
+		}
+		s := append([]byte{secIdem}, turn.key[:]...)
+		s = append(s, e.body[:]...)
+		s = binary.AppendUvarint(s, e.seq)
+		out = append(out, binary.AppendVarint(s, e.age))
+	}
+	return out
 }
 
 func section(kind byte, v any) []byte {
@@ -113,31 +140,6 @@ func section(kind byte, v any) []byte {
 		body = nil
 	}
 	return append([]byte{kind}, body...)
-}
-
-// SettleNow makes every settlement that was handed over so far durable.
-func (b *Outbox) SettleNow() error {
-	b.mu.Lock()
-	list := b.pending
-	b.pending = nil
-	b.riding = append(b.riding, list...)
-	b.mu.Unlock()
-	for len(list) > 0 {
-		n := min(len(list), settleBatch)
-		rec := wal.Record{Data: appendSettlements(nil, list[:n:n]), Tag: &Entry{Kind: KindSettlement, Settled: list[:n:n]}}
-		if err := b.appendAndWait(rec); err != nil {
-			b.Settle(list...)
-			return err
-		}
-		list = list[n:]
-	}
-	return nil
-}
-
-func (b *Outbox) appendAndWait(rec wal.Record) error {
-	done := make(chan error, 1)
-	b.log.Append([]wal.Record{rec}, func(_ uint64, err error) { done <- err })
-	return <-done
 }
 
 // Replay rebuilds the tables and the feed's states: the newest readable snapshot, then every record
@@ -159,8 +161,11 @@ func (b *Outbox) Replay(feed Feed) error {
 			return fmt.Errorf("load snapshot %d: %w", id, err)
 		}
 	}
+	if err := b.replayFrom(end.From + 1); err != nil {
+		return err
+	}
 	b.keep.horizon()
-	return b.replayFrom(end.From + 1)
+	return nil
 }
 
 // errBeforeStates says that a snapshot failed its check before anything of it was used.
@@ -179,9 +184,17 @@ func (b *Outbox) loadSnapshot(id uint64) (snapEnd, error) {
 		return end, fmt.Errorf("%w: %w", errBeforeStates, err)
 	}
 	t := &b.tables
+	var parts []byte
 	err = b.log.ReadSnapshot(id, func(data []byte) error {
-		if len(data) == 0 {
+		switch {
+		case len(data) == 0:
 			return errShort
+		case data[0] == secPart:
+			parts = append(parts, data[1:]...)
+			return nil
+		case data[0] == secState && len(parts) > 0:
+			data = append([]byte{secState}, append(parts, data[1:]...)...)
+			parts = nil
 		}
 		return b.loadSection(t, data[0], data[1:])
 	})

@@ -29,6 +29,7 @@ type tables struct {
 	dead      deadTable
 	delayed   []delayed // sorted by due
 	lifetimes []lifetime
+	cleaned   uint64 // settled records up to here may be gone
 }
 
 type twins struct {
@@ -66,7 +67,7 @@ func (t *tables) apply(e *Entry, stamp wal.Stamp) {
 		}
 	case KindSettlement:
 		for _, s := range e.Settled {
-			if s.State == message.Dead {
+			if s.State == message.Dead || s.State == message.Expired {
 				t.dead.add(s, stamp)
 			}
 		}
@@ -78,6 +79,8 @@ func (t *tables) apply(e *Entry, stamp wal.Stamp) {
 		} else {
 			t.undelay(e.release)
 		}
+	case KindCleaned:
+		t.cleaned = max(t.cleaned, e.cleaned)
 	case KindChange, KindNote: // the courier's
 	}
 }

@@ -1,0 +1,306 @@
+package courier
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"edgepost/appliance/delivery"
+	"edgepost/appliance/message"
+	"edgepost/appliance/outbox"
+	"edgepost/wal"
+)
+
+// rig runs an outbox and a courier inside a synctest bubble against a simple model, through clean
+// restarts and crashes. Time stands still but in [rig.sleep] (commits cost a few milliseconds), and
+// whatever ends by time ends at half seconds, so a test that sleeps to whole ones knows what has
+// happened.
+type rig struct {
+	t     *testing.T
+	rnd   *rand.Rand
+	dir   string
+	lives int
+	start time.Time
+	o     outbox.Options
+	ob    *outbox.Outbox
+	c     *Courier
+
+	msgs    []*mMessage
+	byID    map[uint64]*mMessage // by the id's number
+	place   map[uint64]*mMessage // by every place
+	refused map[string]bool      // payloads that were refused: nobody may ever see them
+	subs    map[string]*mSub
+	gone    []string // names of removed subscriptions
+	keys    map[string]*mMessage
+	next    int
+	log     []string
+}
+
+// mMessage is a stored message as the model knows it.
+type mMessage struct {
+	id        message.ID
+	topic     message.Topic
+	payload   string
+	urgent    bool
+	retain    bool
+	waits     bool // for its delay
+	due       time.Time
+	cancelled bool
+	key       string
+	fanned    bool // its last place was matched against the subscriptions
+}
+
+// mSub is a subscription as the model knows it.
+type mSub struct {
+	name, owner string
+	kind        Kind
+	filters     []message.Filter
+	ttl         time.Duration
+	owed        map[uint64]*mDebt
+	ended       map[uint64]message.State // by place; the last word
+	recent      []mEnd
+	dead        map[uint64]bool // became dead letters
+	link        *mLink
+	pull        bool // read with Fetch
+	linked      bool
+	crossed     bool // was linked before a restart happened: more than was sent may be flagged
+	first       [2]uint64
+	unordered   bool // a rewind put older messages back
+}
+
+type mDebt struct {
+	sends    int
+	withdraw bool // cancelled while on its way
+	fails    int
+}
+
+// mEnd is a settlement that a crash may still undo.
+type mEnd struct {
+	place uint64
+	debt  *mDebt
+	at    time.Time
+}
+
+// mLink is a link that keeps what it got until the test looks.
+type mLink struct {
+	mu     sync.Mutex
+	got    []Delivery
+	room   int // negative: any
+	lost   []Cause
+	att    Attachment
+	auto   bool
+	flying map[uint64]bool
+}
+
+func (l *mLink) Deliver(d Delivery) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.room == 0 {
+		return false
+	}
+	l.room--
+	l.got = append(l.got, d)
+	return true
+}
+
+func (l *mLink) Lost(why Cause) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost = append(l.lost, why)
+}
+
+func (l *mLink) take() (got []Delivery, lost []Cause) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	got, l.got = l.got, nil
+	return got, l.lost
+}
+
+const (
+	rigAttempts = 3
+	rigWindow   = 4
+)
+
+func newRig(t *testing.T, seed uint64) *rig {
+	r := &rig{
+		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), start: time.Now(),
+		byID: map[uint64]*mMessage{}, place: map[uint64]*mMessage{}, refused: map[string]bool{},
+		subs: map[string]*mSub{}, keys: map[string]*mMessage{},
+	}
+	r.dir = t.TempDir()
+	r.o = outbox.Options{
+		Epoch: message.NewEpoch(777), Clock: r, Log: slog.New(slog.NewTextHandler(rigLog{r}, nil)),
+		Generation: 2 << 10, MaxBytes: 96 << 10, Cache: 16 << 10,
+	}
+	switch r.rnd.IntN(3) {
+	case 0:
+		r.o.MaxBytes, r.o.RetainBytes = 48<<10, 1
+	case 1:
+		r.o.MaxBytes = 8 << 20 // no cleaning for want of room, only for age
+		r.o.RetainBytes = 24 << 10
+	}
+	r.open()
+	return r
+}
+
+// Now is the log's clock.
+func (r *rig) Now() wal.Stamp {
+	return wal.Stamp{Wall: time.Now().UnixNano(), Age: int64(time.Hour) + int64(time.Since(r.start)), Boot: 1}
+}
+
+// rigLog keeps the program's own log, shown when a test fails.
+type rigLog struct{ r *rig }
+
+func (w rigLog) Write(p []byte) (int, error) {
+	if testing.Verbose() {
+		w.r.t.Log(string(p))
+	}
+	return len(p), nil
+}
+
+func (r *rig) say(format string, args ...any) {
+	r.log = append(r.log, fmt.Sprintf("%8.3fs ", time.Since(r.start).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (r *rig) fail(format string, args ...any) {
+	r.t.Helper()
+	for _, l := range r.log[max(len(r.log)-200, 0):] {
+		r.t.Log(l)
+	}
+	r.t.Fatalf(format, args...)
+}
+
+// open starts a new life on r.dir.
+func (r *rig) open() {
+	r.t.Helper()
+	r.lives++
+	var err error
+	if r.ob, err = outbox.Open(filepath.Join(r.dir, fmt.Sprint(r.lives)), r.o); err != nil {
+		r.fail("open: %v", err)
+	}
+	shards := 1 + r.rnd.IntN(3)
+	r.c = New(r.ob, Options{
+		Rights: allowAll{}, Log: r.o.Log, Shards: shards,
+		Policy: delivery.Policy{Window: rigWindow, MaxAttempts: rigAttempts, Backoff: delivery.Backoff{Base: 500 * time.Millisecond, Max: 500 * time.Millisecond, Jitter: func(n int64) int64 { return n - 1 }}},
+	})
+	if r.rnd.IntN(3) == 0 {
+		r.c.hintBytes = 600 // so that hints are missed
+	}
+	if err := r.ob.Replay(r.c); err != nil {
+		r.fail("replay: %v", err)
+	}
+	if err := r.ob.Start(); err != nil {
+		r.fail("start outbox: %v", err)
+	}
+	if err := r.c.Start(context.Background()); err != nil {
+		r.fail("start courier: %v", err)
+	}
+	synctest.Wait()
+}
+
+func (r *rig) dirOf(life int) string { return filepath.Join(r.dir, fmt.Sprint(life)) }
+
+func (r *rig) close() {
+	r.t.Helper()
+	r.c.Stop()
+	if err := r.ob.Close(); err != nil {
+		r.fail("close: %v", err)
+	}
+	synctest.Wait()
+}
+
+// restart stops cleanly and starts again.
+func (r *rig) restart() {
+	r.say("clean restart")
+	r.collect()
+	r.close()
+	if err := os.Rename(r.dirOf(r.lives), r.dirOf(r.lives+1)); err != nil {
+		r.fail("%v", err)
+	}
+	r.newLife()
+	r.open()
+	r.after()
+}
+
+// crash goes on with a copy of the directory as it is now.
+func (r *rig) crash(during func()) {
+	r.say("crash")
+	now := time.Now()
+	if during == nil {
+		r.collect()
+	} else {
+		during()
+	}
+	r.copyDir()
+	if during != nil {
+		synctest.Wait()
+	}
+	r.close()
+	_ = os.RemoveAll(r.dirOf(r.lives))
+	r.newLife()
+	r.open()
+	r.undo(now)
+	r.after()
+}
+
+// newLife forgets the links and notes what may be flagged.
+func (r *rig) newLife() {
+	for name, s := range r.subs {
+		if s.kind == Live {
+			delete(r.subs, name)
+			continue
+		}
+		s.crossed = s.linked
+		s.link, s.pull = nil, false
+	}
+}
+
+// copyDir copies the log's directory; again when generations came or went meanwhile.
+func (r *rig) copyDir() {
+	r.t.Helper()
+	from, to := r.dirOf(r.lives), r.dirOf(r.lives+1)
+	for range 100 {
+		before := listDir(from)
+		err := os.CopyFS(to, os.DirFS(from))
+		if err == nil && before == listDir(from) {
+			return
+		}
+		if err := os.RemoveAll(to); err != nil {
+			r.fail("%v", err)
+		}
+	}
+	r.fail("the directory never stands still")
+}
+
+func listDir(dir string) (names string) {
+	_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			names += path + "\n"
+		}
+		return err
+	})
+	return names
+}
+
+// sleep lets time go by, to a whole second.
+func (r *rig) sleep(d time.Duration) {
+	r.collect()
+	r.say("sleep %v", d)
+	time.Sleep(d - time.Since(r.start)%time.Second + time.Second)
+	synctest.Wait()
+	r.after()
+}
+
+// half is how long it is until d from now, rounded to a half second that is no whole one.
+func (r *rig) half(d time.Duration) time.Duration {
+	at := (time.Since(r.start) + d).Truncate(time.Second) + time.Second/2
+	return at - time.Since(r.start)
+}

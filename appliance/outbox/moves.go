@@ -1,0 +1,131 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+
+	"edgepost/appliance/message"
+	"edgepost/wal"
+)
+
+// A message gets a second copy, with a new place and the same id, when its delay is over or when a
+// dead letter is requeued. The copy and the record that says so share a frame.
+
+// releaseBatch is how many delayed messages go out in one frame, and releaseBytes the payload after
+// which a frame takes no more.
+const (
+	releaseBatch = 256
+	releaseBytes = 1 << 20
+)
+
+// Still keeps every message from getting a second copy until the returned function is called: for
+// whoever is about to withdraw all of them.
+func (b *Outbox) Still() (release func()) {
+	b.moves.Lock()
+	return b.moves.Unlock
+}
+
+// copyOf makes a second copy of the message at from. target 0 offers it to whoever matches.
+func (b *Outbox) copyOf(from, target uint64) (wal.Record, message.ID, error) {
+	e, err := b.Read(from)
+	if err != nil {
+		return wal.Record{}, message.ID{}, fmt.Errorf("read message %d: %w", from, err)
+	}
+	if e.Kind != KindMessage {
+		return wal.Record{}, message.ID{}, fmt.Errorf("record %d is not a message", from)
+	}
+	m := *e.Msg
+	m.Delay, m.Expires = 0, 0
+	origin := m.ID.Seq
+	tag := &Entry{Kind: KindMessage, Msg: &m, Target: target, origin: origin}
+	return wal.Record{Data: appendMessage(nil, &m, origin, target, nil), Tag: tag}, m.ID, nil
+}
+
+// release lets the delayed messages go whose time has come; false when they have to wait for the
+// storage.
+func (k *keeper) release() bool {
+	for {
+		n, err := k.releaseSome()
+		if err != nil {
+			k.b.o.Log.Warn("delayed messages wait for storage", "error", err)
+			return false
+		}
+		if n == 0 {
+			return true
+		}
+	}
+}
+
+func (k *keeper) releaseSome() (n int, err error) {
+	b := k.b
+	defer b.Still()()
+	var recs []wal.Record
+	bytes := 0
+	for _, d := range b.dueNow() {
+		rec, _, err := b.copyOf(d.Seq, 0)
+		switch {
+		case err == nil:
+			recs = append(recs, rec)
+			bytes += len(rec.Data)
+		case Gone(err):
+			b.o.Log.Error("delayed message lost on disk", "seq", d.Seq, "error", err)
+		default:
+			return 0, err
+		}
+		recs = append(recs, wal.Record{Data: appendRelease(false, d.Seq), Tag: &Entry{Kind: KindRelease, release: d.Seq}})
+		if n++; bytes > releaseBytes {
+			break
+		}
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	return n, b.appendAndWait(recs...)
+}
+
+// dueNow lists the first delayed messages whose time has come.
+func (b *Outbox) dueNow() []delayed {
+	age := b.Age()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for n < min(len(b.tables.delayed), releaseBatch) && b.tables.delayed[n].Due <= age {
+		n++
+	}
+	return append([]delayed(nil), b.tables.delayed[:n]...)
+}
+
+// appendAndWait makes the records durable in one frame.
+func (b *Outbox) appendAndWait(recs ...wal.Record) error {
+	done := make(chan error, 1)
+	b.log.Append(recs, func(_ uint64, err error) { done <- err })
+	return <-done
+}
+
+// Requeue takes a dead letter back: one frame stores a second copy of the message for the same
+// subscription, with the same id and a new place, and removes the entry. Of several at the same time
+// one succeeds; for the others there is no such entry. ctx is not waited for once the copy is on its
+// way to the log.
+func (b *Outbox) Requeue(ctx context.Context, entry uint64) (message.StoredAs, error) {
+	defer b.Still()()
+	if err := ctx.Err(); err != nil {
+		return message.StoredAs{}, err
+	}
+	d, err := b.DeadLetter(entry)
+	if err != nil {
+		return message.StoredAs{}, err
+	}
+	if d.Message == nil {
+		return message.StoredAs{}, message.Problemf(message.CodeNotFound, "the message of dead letter %d is no longer readable", entry)
+	}
+	rec, id, err := b.copyOf(d.Message.Seq, d.Sub)
+	if err != nil {
+		return message.StoredAs{}, err
+	}
+	seq, err := b.log.AppendWait(context.WithoutCancel(ctx), rec,
+		wal.Record{Data: appendRelease(true, entry), Tag: &Entry{Kind: KindRelease, dead: true, release: entry}})
+	if err != nil {
+		return message.StoredAs{}, storageProblem(err)
+	}
+	return message.StoredAs{ID: id, Seq: seq, Subscriptions: 1}, nil
+}
