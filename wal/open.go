@@ -139,48 +139,57 @@ func lookAround(dir string, deep bool) (*survey, error) {
 	}
 	var s survey
 	for _, e := range entries {
-		if _, ok := parseName("t", e.Name()); ok && e.IsDir() {
-			s.sides = append(s.sides, e.Name())
-		}
-		if _, ok := parseName("x", e.Name()); ok && e.IsDir() {
-			s.trash = append(s.trash, e.Name())
-		}
-		id, ok := parseName("g", e.Name())
-		if !ok || !e.IsDir() {
-			continue
-		}
-		g, err := firstLook(dir, e.Name(), id)
-		switch {
-		case errors.Is(err, os.ErrNotExist): // dropped while Verify looks
-		case err != nil:
+		if err := s.add(dir, e); err != nil {
 			return nil, err
-		case g.strange:
-			s.strange = append(s.strange, g)
-		default:
-			s.gens = append(s.gens, g)
 		}
 	}
 	slices.SortFunc(s.gens, func(a, b *loaded) int { return cmp.Compare(a.id, b.id) })
-	attests := map[uint64]attest{}
+	attests := map[uint64]*attest{}
 	newest := -1
 	for i, g := range s.gens { // a later head knows better
 		for _, a := range g.head.attests {
-			attests[a.id] = a
+			attests[a.id] = &a
 		}
 		if g.kind == Main && g.salt != 0 {
 			newest = i // what comes after it was not even begun
 		}
 	}
 	for i, g := range s.gens {
-		var att *attest
-		if a, ok := attests[g.id]; ok {
-			att = &a
-		}
-		if err := g.secondLook(dir, att, i >= newest, deep); err != nil && !errors.Is(err, os.ErrNotExist) {
+		err := g.secondLook(dir, attests[g.id], i >= newest, deep)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
 	}
 	return &s, nil
+}
+
+// add takes a first look at one entry of the directory.
+func (s *survey) add(dir string, e os.DirEntry) error {
+	name := e.Name()
+	if !e.IsDir() {
+		return nil
+	}
+	if _, ok := parseName("t", name); ok {
+		s.sides = append(s.sides, name)
+	}
+	if _, ok := parseName("x", name); ok {
+		s.trash = append(s.trash, name)
+	}
+	id, ok := parseName("g", name)
+	if !ok {
+		return nil
+	}
+	g, err := firstLook(dir, name, id)
+	switch {
+	case errors.Is(err, os.ErrNotExist): // dropped while Verify looks
+	case err != nil:
+		return err
+	case g.strange:
+		s.strange = append(s.strange, g)
+	default:
+		s.gens = append(s.gens, g)
+	}
+	return nil
 }
 
 // load fills l from the directory and finishes what a crash interrupted.

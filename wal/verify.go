@@ -28,6 +28,9 @@ func (r Report) OK() bool { return r.Damaged == 0 && len(r.Lost) == 0 }
 func Verify(dir string, w io.Writer) (Report, error) {
 	var rep Report
 	s, err := lookAround(dir, true)
+	if err == nil && len(s.gens) == 0 {
+		err = checkLog(dir)
+	}
 	if err != nil {
 		return rep, fmt.Errorf("verify log: %w", err)
 	}
@@ -69,6 +72,15 @@ func Verify(dir string, w io.Writer) (Report, error) {
 	return rep, nil
 }
 
+// checkLog refuses a directory without generations that has no log's mark either.
+func checkLog(dir string) error {
+	mark, err := readMark(dir)
+	if err == nil && mark == "" {
+		err = fmt.Errorf("%w: there is no log in %s", ErrForeign, dir)
+	}
+	return err
+}
+
 func (g *loaded) summary() string {
 	end := "not sealed"
 	if g.sealed {
@@ -88,6 +100,9 @@ func (g *loaded) summary() string {
 // describe's words for the record (nil: its length only). Like Verify it changes nothing and takes no lock.
 func Dump(dir string, w io.Writer, describe func(seq uint64, data []byte) string) error {
 	s, err := lookAround(dir, false)
+	if err == nil && len(s.gens) == 0 {
+		err = checkLog(dir)
+	}
 	if err != nil {
 		return fmt.Errorf("dump log: %w", err)
 	}
