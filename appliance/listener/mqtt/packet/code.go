@@ -1,6 +1,9 @@
 package packet
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 // The reason codes of MQTT 5.0 by their names (5.0 §2.4). Below 0x80 is success.
 const (
@@ -82,6 +85,58 @@ func ReturnCode(code byte) (rc byte, ok bool) {
 	default:
 		return 0, false
 	}
+}
+
+// codeAllowed reports whether a packet may carry the reason code (5.0 tables 3-1, 3-4 to 3-10, §3.15.2.1;
+// 3.1.1 §3.2.2.3, §3.9.3).
+func codeAllowed(v Version, t Type, code byte) bool {
+	if v != V5 {
+		switch t {
+		case CONNACK:
+			return code <= RefusedNotAllowed
+		case SUBACK:
+			return code <= GrantedQoS2 || code == SubackFailure
+		default:
+			return code == Success
+		}
+	}
+	switch t {
+	case CONNACK:
+		return connackCode(code)
+	case PUBACK, PUBREC:
+		return oneOf(code, Success, NoMatchingSubscribers, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
+			TopicNameInvalid, PacketIdentifierInUse, QuotaExceeded, PayloadFormatInvalid)
+	case PUBREL, PUBCOMP:
+		return code == Success || code == PacketIdentifierNotFound
+	case SUBACK:
+		return oneOf(code, GrantedQoS0, GrantedQoS1, GrantedQoS2, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
+			TopicFilterInvalid, PacketIdentifierInUse, QuotaExceeded, SharedSubscriptionsNotSupported,
+			SubscriptionIdentifiersNotSupported, WildcardSubscriptionsNotSupported)
+	case UNSUBACK:
+		return oneOf(code, Success, NoSubscriptionExisted, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
+			TopicFilterInvalid, PacketIdentifierInUse)
+	case DISCONNECT:
+		return clientDisconnects(code) || serverDisconnects(code)
+	case AUTH:
+		return oneOf(code, Success, ContinueAuthentication, ReAuthenticate)
+	default:
+		return false
+	}
+}
+
+func oneOf(code byte, codes ...byte) bool { return bytes.IndexByte(codes, code) >= 0 }
+
+// connackCode: table 3-1 of 5.0.
+func connackCode(code byte) bool {
+	return code == Success || code >= UnspecifiedError && code <= Banned ||
+		oneOf(code, BadAuthenticationMethod, TopicNameInvalid, PacketTooLarge, QuotaExceeded, PayloadFormatInvalid,
+			RetainNotSupported, QoSNotSupported, UseAnotherServer, ServerMoved, ConnectionRateExceeded)
+}
+
+// serverDisconnects: table 3-10 of 5.0, the codes that only a server sends.
+func serverDisconnects(code byte) bool {
+	return code >= RetainNotSupported && code <= WildcardSubscriptionsNotSupported ||
+		oneOf(code, NotAuthorized, ServerBusy, ServerShuttingDown, KeepAliveTimeout, SessionTakenOver, TopicFilterInvalid)
 }
 
 // Error is an offence against the specification in one packet.

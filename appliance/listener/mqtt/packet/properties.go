@@ -38,7 +38,7 @@ const (
 // says that it is present, and is written only after [Properties.Mark]; User and SubscriptionIDs
 // are present when they are not empty.
 type Properties struct {
-	present uint64 // bit n = property n
+	present propertySet // without User and SubscriptionIDs
 
 	User            []UserProperty
 	SubscriptionIDs []uint32 // 1 to 268,435,455; more than one only from the server
@@ -81,23 +81,173 @@ type UserProperty struct {
 }
 
 // Has reports whether the property is present.
-func (p *Properties) Has(id PropertyID) bool {
-	switch id {
-	case PropUser:
-		return len(p.User) > 0
-	case PropSubscriptionID:
-		return len(p.SubscriptionIDs) > 0
-	default:
-		return p.present>>id&1 == 1
-	}
-}
+func (p *Properties) Has(id PropertyID) bool { return p.all().has(id) }
 
 // Mark makes properties present: their fields are written by [Packet.Append].
 func (p *Properties) Mark(ids ...PropertyID) {
-	for _, id := range ids {
-		p.present |= 1 << id
-	}
+	p.present |= set(ids...) &^ set(PropUser, PropSubscriptionID)
 }
 
 // Unmark makes a property absent.
-func (p *Properties) Unmark(id PropertyID) { p.present &^= 1 << id }
+func (p *Properties) Unmark(id PropertyID) { p.present &^= set(id) }
+
+// propertySet has bit n for property n.
+type propertySet uint64
+
+func set(ids ...PropertyID) (s propertySet) {
+	for _, id := range ids {
+		s |= 1 << id
+	}
+	return s
+}
+
+func (s propertySet) has(id PropertyID) bool { return s>>id&1 == 1 }
+
+func (p *Properties) all() propertySet {
+	s := p.present
+	if len(p.User) > 0 {
+		s |= 1 << PropUser
+	}
+	if len(p.SubscriptionIDs) > 0 {
+		s |= 1 << PropSubscriptionID
+	}
+	return s
+}
+
+func (p *Properties) clear() {
+	if p.all() != 0 {
+		*p = Properties{User: reuse(p.User), SubscriptionIDs: reuse(p.SubscriptionIDs)}
+	}
+}
+
+// will stands for the properties of a will where a packet type is asked for.
+const will Type = 0
+
+// allowed is table 2-4 of 5.0: the properties that may stand in a packet, or a will.
+func allowed(t Type) propertySet {
+	const (
+		user     = propertySet(1 << PropUser)
+		reason   = user | 1<<PropReasonString
+		message  = user | 1<<PropPayloadFormat | 1<<PropMessageExpiry | 1<<PropContentType | 1<<PropResponseTopic | 1<<PropCorrelationData
+		limits   = user | 1<<PropSessionExpiry | 1<<PropReceiveMaximum | 1<<PropTopicAliasMaximum | 1<<PropMaximumPacketSize
+		auth     = user | 1<<PropAuthMethod | 1<<PropAuthData
+		offering = 1<<PropMaximumQoS | 1<<PropRetainAvailable | 1<<PropWildcardAvailable | 1<<PropSubIDAvailable | 1<<PropSharedAvailable
+	)
+	switch t {
+	case CONNECT:
+		return limits | auth | 1<<PropRequestProblemInfo | 1<<PropRequestResponseInfo
+	case CONNACK:
+		return limits | auth | reason | offering | 1<<PropAssignedClientID | 1<<PropServerKeepAlive | 1<<PropResponseInfo | 1<<PropServerReference
+	case PUBLISH:
+		return message | 1<<PropTopicAlias | 1<<PropSubscriptionID
+	case will:
+		return message | 1<<PropWillDelay
+	case SUBSCRIBE:
+		return user | 1<<PropSubscriptionID
+	case UNSUBSCRIBE:
+		return user
+	case PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK:
+		return reason
+	case DISCONNECT:
+		return reason | 1<<PropSessionExpiry | 1<<PropServerReference
+	case AUTH:
+		return reason | auth
+	default:
+		return 0
+	}
+}
+
+// The kinds of a property's value (5.0 table 2-4). Only one of the functions below knows a
+// property; a field that is nil is not of that kind.
+
+func (p *Properties) uint32Field(id PropertyID) *uint32 {
+	switch id {
+	case PropMessageExpiry:
+		return &p.MessageExpiry
+	case PropSessionExpiry:
+		return &p.SessionExpiry
+	case PropWillDelay:
+		return &p.WillDelay
+	case PropMaximumPacketSize:
+		return &p.MaximumPacketSize
+	default:
+		return nil
+	}
+}
+
+func (p *Properties) uint16Field(id PropertyID) *uint16 {
+	switch id {
+	case PropServerKeepAlive:
+		return &p.ServerKeepAlive
+	case PropReceiveMaximum:
+		return &p.ReceiveMaximum
+	case PropTopicAliasMaximum:
+		return &p.TopicAliasMaximum
+	case PropTopicAlias:
+		return &p.TopicAlias
+	default:
+		return nil
+	}
+}
+
+func (p *Properties) byteField(id PropertyID) *byte {
+	switch id {
+	case PropPayloadFormat:
+		return &p.PayloadFormat
+	case PropMaximumQoS:
+		return &p.MaximumQoS
+	default:
+		return nil
+	}
+}
+
+func (p *Properties) boolField(id PropertyID) *bool {
+	switch id {
+	case PropRequestProblemInfo:
+		return &p.RequestProblemInfo
+	case PropRequestResponseInfo:
+		return &p.RequestResponseInfo
+	case PropRetainAvailable:
+		return &p.RetainAvailable
+	case PropWildcardAvailable:
+		return &p.WildcardAvailable
+	case PropSubIDAvailable:
+		return &p.SubIDAvailable
+	case PropSharedAvailable:
+		return &p.SharedAvailable
+	default:
+		return nil
+	}
+}
+
+func (p *Properties) stringField(id PropertyID) *[]byte {
+	switch id {
+	case PropContentType:
+		return &p.ContentType
+	case PropResponseTopic:
+		return &p.ResponseTopic
+	case PropAssignedClientID:
+		return &p.AssignedClientID
+	case PropAuthMethod:
+		return &p.AuthMethod
+	case PropResponseInfo:
+		return &p.ResponseInfo
+	case PropServerReference:
+		return &p.ServerReference
+	case PropReasonString:
+		return &p.ReasonString
+	default:
+		return nil
+	}
+}
+
+func (p *Properties) binaryField(id PropertyID) *[]byte {
+	switch id {
+	case PropCorrelationData:
+		return &p.CorrelationData
+	case PropAuthData:
+		return &p.AuthData
+	default:
+		return nil
+	}
+}
