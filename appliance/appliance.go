@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,7 +27,6 @@ type Options struct {
 	Version string
 	Built   time.Time    // no clock may show an earlier time; zero: unknown
 	Log     *slog.Logger // nil: discard
-	Console io.Writer    // for what a person at the console must see; nil: nobody
 }
 
 // Appliance is one running edgepost: New, Start, Stop. It can be embedded in another program.
@@ -58,9 +56,6 @@ func New(cfg Config, o Options) (*Appliance, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Console == nil {
-		o.Console = io.Discard
 	}
 	return &Appliance{cfg: cfg.WithDefaults(), o: o}, nil
 }

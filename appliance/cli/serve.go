@@ -42,7 +42,7 @@ func (s *serving) run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	a, err := appliance.New(cfg, appliance.Options{Version: c.Version, Built: c.Built, Log: c.logger(cfg.LogLevel), Console: c.Stderr})
+	a, err := appliance.New(cfg, appliance.Options{Version: c.Version, Built: c.Built, Log: c.logger(cfg.LogLevel)})
 	if err != nil {
 		return err
 	}
