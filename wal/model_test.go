@@ -117,7 +117,7 @@ func (m *machine) step() {
 		}
 	case 8:
 		m.wg.Wait()
-		m.l.retiring.Wait()
+		synctest.Wait()
 		m.g.carry(m.l)
 	case 9:
 		m.drop()
@@ -126,8 +126,9 @@ func (m *machine) step() {
 	case 11:
 		n := m.rng.IntN(5)
 		kind := []error{unix.EIO, unix.ENOSPC, errShort, unix.EROFS}[m.rng.IntN(4)]
+		odds := rand.New(rand.NewPCG(m.rng.Uint64(), 0)) // for whichever goroutine meets the fault
 		m.d.setFaults(func(int, string) error {
-			if n--; n >= -m.rng.IntN(3) {
+			if n--; n >= -odds.IntN(3) {
 				return fmt.Errorf("injected: %w", kind)
 			}
 			return nil
@@ -144,7 +145,7 @@ func (m *machine) step() {
 // drop removes the oldest generation.
 func (m *machine) drop() {
 	m.wg.Wait()
-	m.l.retiring.Wait()
+	synctest.Wait()
 	gens := slices.DeleteFunc(m.l.Generations(), func(g Generation) bool { return g.Kind == Snapshot })
 	if len(gens) == 0 || gens[0].Open || m.rng.IntN(3) > 0 {
 		return
