@@ -1,0 +1,54 @@
+// Package mqtt is the MQTT listener: 3.1, 3.1.1 and 5.0 over TCP (whatever [net.Listener] is given,
+// TLS included) and over WebSocket. It authenticates, translates and keeps one connection's order;
+// what is owed to whom is the courier's business. The wire format is package packet.
+//
+// # Sessions
+//
+// A session is named by principal and client id. With a session expiry (before 5.0: clean session 0,
+// kept [Options.SessionExpiry]) it is a durable subscription over the log, with its filters; its
+// queue is the log. Without, it is a subscription that ends with the connection, made with the first
+// filter. A second connection of the same client ends the first with 0x8E. A filter inside the
+// device's own inbox binds the inbox instead, which waits for the device whatever its session does;
+// the newest link of any protocol holds it. $share filters are one subscription for the group.
+//
+// # Guarantees
+//
+//   - PUBACK and PUBREC of success mean stable storage, in the order of the publishes. 5.0 is told
+//     when a message is refused: 0x87 not allowed, 0x90 no such device or group, 0x97 no room,
+//     0x83 and 0x80 other. Before 5.0 what is not allowed is acknowledged and dropped (counted),
+//     and what could not be stored ends the connection without an answer.
+//   - Inbound QoS 2 of a durable session: the packet id is stored with its message and forgotten
+//     durably before PUBCOMP, so no crash repeats the message.
+//   - Outbound QoS 2 of a durable session: packet id and message are noted durably before the
+//     PUBLISH, the release before the PUBREL. QoS 1 is settled by PUBACK.
+//   - On reconnect, what is unacknowledged comes first, in order, with DUP and its packet id. After a
+//     crash of the appliance messages of QoS 1 may come under another id.
+//   - One copy of a message per session: the highest QoS of the filters that match when it is
+//     written, all their identifiers. A message from the inbox is another copy.
+//   - At most the client's receive maximum, and [Options.MaxInflight], are unacknowledged; about
+//     [Options.MaxBytes] are queued; more waits in the log. Only QoS 0 is dropped, counted.
+//   - A publisher that is faster than the disk, or does not read its answers, is not read.
+//   - A message that is larger than the client's maximum packet size counts as delivered (5.0 §3.1.2.11.4),
+//     and is counted.
+//   - A client that answers ≥ 0x80 to a message makes it a dead letter.
+//   - A will is published when the connection ends without DISCONNECT 0x00, after its delay unless the
+//     client is back; also when the server stops. A crash of the appliance forgets it.
+//
+// # Mapping
+//
+//	MQTT                        message
+//	message expiry              TTL; the remaining seconds go out. 0 counts as 1 s
+//	content type, response      content type, response topic, correlation data, properties
+//	topic, correlation, user
+//	user property "receipt"     "each" or "final" asks for receipts on $edge/receipt/<name>/<id>
+//	RETAIN                      retained; a message to an inbox cannot be
+//	QoS 0 without RETAIN        volatile
+//	a longer payload than       refused with 0x97; 0x95 is none of PUBACK's codes
+//	the log takes
+//
+// # Cost
+//
+// One goroutine a connection, its reader. An idle TCP connection waits in the poller without any
+// buffer; others wait with 512 bytes. A writer exists only while something is to be written. The
+// read deadline (one and a half times the keep-alive) is the only timer.
+package mqtt
