@@ -17,111 +17,131 @@ func TestConcurrent(t *testing.T) {
 	o := testOptions()
 	o.Generation = 8 << 10
 	o.Cache = 16 << 10
-	var top atomic.Uint64
-	o.Committed = func(b Batch) {
-		for i, r := range b.Records {
-			if !strings.HasPrefix(string(r.Data), "w") {
-				t.Errorf("record %d is %q", b.First+uint64(i), r.Data)
-			}
-		}
-		top.Store(b.First + uint64(len(b.Records)) - 1)
+	c := &crowd{t: t, stop: make(chan struct{})}
+	o.Committed = c.committed
+	c.l = start(t, t.TempDir(), o)
+	perWriter := 300
+	if testing.Short() || raceEnabled {
+		perWriter = 60
 	}
-	l := start(t, t.TempDir(), o)
-	perWriter := 400
-	if testing.Short() {
-		perWriter = 100
-	}
-	text := func(w, i int) string { return fmt.Sprintf("w%d-%d-%s", w, i, strings.Repeat("z", i%97)) }
-	valid := func(data []byte) bool {
-		var w, i int
-		n, _ := fmt.Sscanf(string(data), "w%d-%d-", &w, &i)
-		return n == 2 && string(data) == text(w, i)
-	}
-	var writers, others sync.WaitGroup
+	var writers sync.WaitGroup
 	for w := range 4 {
 		writers.Go(func() {
 			for i := range perWriter {
-				if _, err := l.AppendWait(context.Background(), Record{Data: []byte(text(w, i))}); err != nil {
+				if _, err := c.l.AppendWait(context.Background(), Record{Data: []byte(crowdText(w, i))}); err != nil {
 					t.Error(err)
 					return
-				}
-			}
-		})
-	}
-	stop := make(chan struct{})
-	loop := func(f func()) {
-		others.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					f()
 				}
 			}
 		})
 	}
 	for range 4 {
-		loop(func() {
-			seq := 1 + rand.Uint64N(top.Load()+1)
-			data, _, err := l.Read(seq)
-			if err == nil && !valid(data) || err != nil && !errors.Is(err, ErrNotFound) {
-				t.Errorf("read %d: %q %v", seq, data, err)
-			}
-		})
-		loop(func() {
-			last := uint64(0)
-			err := l.Scan(l.Tail(), l.Head(), func(seq uint64, data []byte, _ Stamp, _ bool) bool {
-				if !valid(data) || seq <= last {
-					t.Errorf("scan %d after %d: %q", seq, last, data)
-				}
-				last = seq
-				return rand.IntN(500) > 0
-			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
+		c.loop(c.read)
+		c.loop(c.scan)
 	}
-	loop(func() {
-		gens := l.Generations()
-		for i, g := range gens {
-			if g.Kind == Main && !g.Open && g.Records > 0 && rand.IntN(2) == 0 {
-				carryOver(t, l, g)
-				break
-			}
-			if g.Kind == Cold && i == 0 && rand.IntN(2) == 0 {
-				if err := l.Drop([]uint64{g.ID}); err != nil {
-					t.Error(err)
-				}
-				break
-			}
-		}
-	})
-	loop(func() {
-		s, err := l.NewSide(Snapshot)
-		if err == nil {
-			err = errors.Join(s.Append(0, []byte("state"), Stamp{}), s.Commit())
-		}
-		if ids := l.Snapshots(); len(ids) > 2 {
-			err = errors.Join(err, l.Drop(ids[2:]))
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	c.loop(c.clean)
+	c.loop(c.snapshot)
 	writers.Wait()
-	close(stop)
-	others.Wait()
-	check(t, l)
-	if lost := l.Losses(); len(lost) > 0 {
+	close(c.stop)
+	c.others.Wait()
+	check(t, c.l)
+	if lost := c.l.Losses(); len(lost) > 0 {
 		t.Errorf("losses %v", lost)
 	}
-	if l.Head() != top.Load() {
-		t.Errorf("head %d, committed %d", l.Head(), top.Load())
+	if c.l.Head() != c.top.Load() {
+		t.Errorf("head %d, committed %d", c.l.Head(), c.top.Load())
 	}
-	if err := l.Close(); err != nil {
+	if err := c.l.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// crowd does everything at once.
+type crowd struct {
+	t      *testing.T
+	l      *Log
+	top    atomic.Uint64
+	stop   chan struct{}
+	others sync.WaitGroup
+}
+
+func crowdText(w, i int) string { return fmt.Sprintf("w%d-%d-%s", w, i, strings.Repeat("z", i%97)) }
+
+func crowdValid(data []byte) bool {
+	var w, i int
+	n, _ := fmt.Sscanf(string(data), "w%d-%d-", &w, &i)
+	return n == 2 && string(data) == crowdText(w, i)
+}
+
+func (c *crowd) loop(f func()) {
+	c.others.Go(func() {
+		for {
+			select {
+			case <-c.stop:
+				return
+			default:
+				f()
+			}
+		}
+	})
+}
+
+func (c *crowd) committed(b Batch) {
+	for i, r := range b.Records {
+		if !crowdValid(r.Data) {
+			c.t.Errorf("record %d is %q", b.First+uint64(i), r.Data)
+		}
+	}
+	c.top.Store(b.First + uint64(len(b.Records)) - 1)
+}
+
+func (c *crowd) read() {
+	seq := 1 + rand.Uint64N(c.top.Load()+1)
+	data, _, err := c.l.Read(seq)
+	if err == nil && !crowdValid(data) || err != nil && !errors.Is(err, ErrNotFound) {
+		c.t.Errorf("read %d: %q %v", seq, data, err)
+	}
+}
+
+func (c *crowd) scan() {
+	last := uint64(0)
+	err := c.l.Scan(c.l.Tail(), c.l.Head(), func(seq uint64, data []byte, _ Stamp, _ bool) bool {
+		if !crowdValid(data) || seq <= last {
+			c.t.Errorf("scan %d after %d: %q", seq, last, data)
+		}
+		last = seq
+		return rand.IntN(500) > 0
+	})
+	if err != nil {
+		c.t.Error(err)
+	}
+}
+
+func (c *crowd) clean() {
+	for i, g := range c.l.Generations() {
+		if g.Kind == Main && !g.Open && g.Records > 0 && rand.IntN(2) == 0 {
+			carryOver(c.t, c.l, g)
+			return
+		}
+		if g.Kind == Cold && i == 0 && rand.IntN(2) == 0 {
+			if err := c.l.Drop([]uint64{g.ID}); err != nil {
+				c.t.Error(err)
+			}
+			return
+		}
+	}
+}
+
+func (c *crowd) snapshot() {
+	s, err := c.l.NewSide(Snapshot)
+	if err == nil {
+		err = errors.Join(s.Append(0, []byte("state"), Stamp{}), s.Commit())
+	}
+	if ids := c.l.Snapshots(); len(ids) > 2 {
+		err = errors.Join(err, c.l.Drop(ids[2:]))
+	}
+	if err != nil {
+		c.t.Error(err)
 	}
 }
 

@@ -77,7 +77,8 @@ func write(t testing.TB, name string, b []byte) {
 // dataEnd is where the data in a file that may have zeros behind it ends.
 func dataEnd(b []byte) int { return len(bytes.TrimRight(b, "\x00")) }
 
-func inspect(t testing.TB, dir string) (got map[uint64]string, lost []Range) {
+// inspect opens dir and returns what can be read and what is reported lost. top is the highest number that was ever used.
+func inspect(t testing.TB, dir string, top uint64) (got map[uint64]string, lost []Range) {
 	t.Helper()
 	l, err := Open(dir, testOptions())
 	if err != nil {
@@ -85,6 +86,9 @@ func inspect(t testing.TB, dir string) (got map[uint64]string, lost []Range) {
 	}
 	defer l.Close()
 	check(t, l)
+	if l.com.next <= top {
+		t.Fatalf("the next number is %d, %d was used", l.com.next, top)
+	}
 	got = contents(t, l)
 	lost = l.Losses()
 	for _, r := range lost {
@@ -137,7 +141,7 @@ func TestTornAtEveryOffset(t *testing.T) {
 	for at := begin; at <= end; at++ {
 		for _, tail := range []int{0, 5000} { // with zeros written ahead, and without
 			write(t, file, append(slices.Clone(whole[:at]), make([]byte, tail)...))
-			got, lost := inspect(t, dir)
+			got, lost := inspect(t, dir, head)
 			if len(lost) != 0 {
 				t.Fatalf("torn at %d: %v reported lost", at-begin, lost)
 			}
@@ -158,7 +162,7 @@ func TestTornAtEveryOffset(t *testing.T) {
 	short[n] = "next"
 	same(t, contents(t, l), short)
 	l.Close()
-	got, lost := inspect(t, dir)
+	got, lost := inspect(t, dir, n)
 	same(t, got, short)
 	if len(lost) != 0 {
 		t.Error(lost)
@@ -209,7 +213,7 @@ func TestEveryBit(t *testing.T) {
 			bad := slices.Clone(whole)
 			bad[bit/8] ^= 1 << (bit % 8)
 			write(t, file, bad)
-			got, lost := inspect(t, dir)
+			got, lost := inspect(t, dir, head)
 			missing := 0
 			for seq, w := range want {
 				g, ok := got[seq]
@@ -283,7 +287,7 @@ func TestLostSectors(t *testing.T) {
 					bad[i] = fill
 				}
 				write(t, file, bad)
-				got, lost := inspect(t, dir)
+				got, lost := inspect(t, dir, slices.Max(keys(want)))
 				for seq, w := range want {
 					if g, ok := got[seq]; ok && g != w {
 						t.Fatalf("%s sector %d: record %d is %q instead of %q", file, at, seq, g, w)
@@ -329,7 +333,7 @@ func TestForgedFrames(t *testing.T) {
 	whole := read(t, file)
 	whole[headEntry+len(genuine)+3] ^= 0x10 // in the magic of the outer frame
 	write(t, file, whole)
-	got, lost := inspect(t, killed)
+	got, lost := inspect(t, killed, after)
 	same(t, got, map[uint64]string{1: "before", after: "after"})
 	if len(lost) != 1 || lost[0] != (Range{n, n}) {
 		t.Error(lost)
@@ -348,7 +352,7 @@ func TestMissingAndCopied(t *testing.T) {
 				t.Fatal(err)
 			}
 			f(filepath.Join(bad, filepath.Base(dirs[2])))
-			got, _ := inspect(t, bad)
+			got, _ := inspect(t, bad, slices.Max(keys(want)))
 			for seq, g := range got {
 				if want[seq] != g {
 					t.Fatalf("record %d is %q", seq, g)

@@ -207,7 +207,7 @@ func TestEveryFault(t *testing.T) {
 	kinds := map[string]error{"eio": unix.EIO, "enospc": unix.ENOSPC, "short": errShort}
 	stride := 1
 	if testing.Short() || raceEnabled {
-		stride = 5
+		stride = 11
 	}
 	for name, fault := range kinds {
 		for _, length := range []int{1, 2, 7} {

@@ -18,7 +18,7 @@ import (
 func TestRandomEvents(t *testing.T) {
 	seeds := uint64(40)
 	if testing.Short() || raceEnabled {
-		seeds = 8
+		seeds = 5
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

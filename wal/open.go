@@ -44,16 +44,22 @@ func openOn(d disk, dir string, o Options) (*Log, error) {
 
 func makeDir(d disk, dir string) error {
 	info, err := os.Stat(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		return d.SyncDir(filepath.Dir(dir))
-	}
 	if err == nil && !info.IsDir() {
 		return fmt.Errorf("%s is a file, not a folder", dir)
 	}
-	return err
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(d, parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return d.SyncDir(parent)
 }
 
 // acquireOwn locks dir after making sure that it is a log's or empty.
@@ -224,7 +230,7 @@ func (l *Log) load() error {
 		l.adopt(g)
 	}
 	l.nextID++
-	slices.SortFunc(l.gens, func(a, b *generation) int { return cmp.Compare(a.first, b.first) })
+	l.resolve()
 	l.com.next = 1
 	if len(s.gens) > 0 {
 		l.com.skip = skips + l.opt.Skip
@@ -298,6 +304,27 @@ func (l *Log) finishReplace(s *survey) {
 		}
 	}
 	s.gens = slices.DeleteFunc(s.gens, func(g *loaded) bool { return gone[g.id] })
+}
+
+// resolve sorts the generations and makes their intervals disjoint. They are, unless the disk failed while a cold
+// generation was committed and again while it was given up. The newer one was made from the older and has all that
+// was needed later.
+func (l *Log) resolve() {
+	var keep []*generation
+	slices.SortFunc(l.gens, func(a, b *generation) int { return cmp.Compare(b.id, a.id) })
+	for _, g := range l.gens {
+		i := slices.IndexFunc(keep, func(x *generation) bool { return g.first <= x.last && x.first <= g.last })
+		if i < 0 {
+			keep = append(keep, g)
+			continue
+		}
+		l.opt.Log.Warn("ignored a generation that a newer one covers", "generation", g.id, "newer", keep[i].id)
+		if keep[i].kind == Cold {
+			l.doomed = append(l.doomed, g)
+		}
+	}
+	slices.SortFunc(keep, func(a, b *generation) int { return cmp.Compare(a.first, b.first) })
+	l.gens = keep
 }
 
 // quarantine keeps a copy of damaged bytes for a person to look at: at most 1 MiB in all, best effort.

@@ -111,9 +111,10 @@ func (l *Log) locateLocked(seq uint64) (place, bool) {
 
 // frames reads frames of one generation after the other.
 type frames struct {
-	l  *Log
-	id uint64
-	r  *reader
+	l     *Log
+	ahead int // see reader
+	id    uint64
+	r     *reader
 }
 
 func (f *frames) Close() {
@@ -123,15 +124,26 @@ func (f *frames) Close() {
 	}
 }
 
-// load reads and checks a frame. The error is ErrDamaged if what is on disk is wrong or cannot be read, fs.ErrNotExist
-// if the generation was dropped meanwhile.
+// load is read, and once more if what it read ahead is wrong.
 func (f *frames) load(p *place) (*block, error) {
+	b, err := f.read(p)
+	if errors.Is(err, ErrDamaged) && f.r != nil {
+		f.r.forget()
+		b, err = f.read(p)
+	}
+	return b, err
+}
+
+// read reads and checks a frame. The error is ErrDamaged if what is on disk is wrong or cannot be read, fs.ErrNotExist
+// if the generation was dropped meanwhile.
+func (f *frames) read(p *place) (*block, error) {
 	if f.r == nil || f.id != p.id {
 		f.Close()
 		r, err := openReader(filepath.Join(f.l.dir, p.name), p.parts)
 		if err != nil {
 			return nil, err
 		}
+		r.ahead = f.ahead
 		f.r, f.id = r, p.id
 	}
 	s := scanner{r: f.r, size: int64(p.ref.off) + maxPrefix + maxFrameLen, salt: p.salt}
@@ -236,7 +248,7 @@ func (l *Log) block(p *place) (*block, error) {
 // replacements may go on meanwhile; records that are committed after Scan began may be seen. data may be kept but not
 // modified. Whole frames that are passed over once do not go through the cache.
 func (l *Log) Scan(from, to uint64, fn func(seq uint64, data []byte, stamp Stamp, cold bool) bool) error {
-	f := frames{l: l}
+	f := frames{l: l, ahead: 32 << 10}
 	defer f.Close()
 	for pos := max(from, 1); pos <= to; {
 		l.mu.RLock()

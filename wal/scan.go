@@ -43,9 +43,12 @@ func listParts(dir string) ([]part, int64, error) {
 
 // reader reads a generation's files as one. It is for one goroutine.
 type reader struct {
-	dir   string
-	parts []part
-	files []*os.File
+	dir    string
+	parts  []part
+	files  []*os.File
+	ahead  int    // bytes to read at once when less is asked for
+	window []byte // what was read ahead
+	at     int64  // where window begins
 }
 
 func openReader(dir string, parts []part) (*reader, error) {
@@ -78,8 +81,29 @@ func (r *reader) Close() {
 	}
 }
 
-// ReadAt reads across files. The last file is read to its end, whatever size it had when it was listed.
+// ReadAt reads across files. The last file is read to its end, whatever size it had when it was listed. With ahead set it
+// may give what stood there a while ago: who finds that wrong calls forget and reads again.
 func (r *reader) ReadAt(p []byte, off int64) (int, error) {
+	if len(p) > r.ahead/2 {
+		return r.readAt(p, off)
+	}
+	if from := off - r.at; from >= 0 && from+int64(len(p)) <= int64(len(r.window)) {
+		return copy(p, r.window[from:]), nil
+	}
+	if cap(r.window) < r.ahead {
+		r.window = make([]byte, r.ahead)
+	}
+	n, err := r.readAt(r.window[:r.ahead], off)
+	r.window, r.at = r.window[:n], off
+	if n < len(p) {
+		return copy(p, r.window), err
+	}
+	return copy(p, r.window), nil
+}
+
+func (r *reader) forget() { r.window = r.window[:0] }
+
+func (r *reader) readAt(p []byte, off int64) (int, error) {
 	i, _ := slices.BinarySearchFunc(r.parts, off+1, func(x part, off int64) int {
 		if x.start < off {
 			return -1

@@ -210,7 +210,8 @@ func (s *Side) finish(drop []uint64) error {
 			return err
 		}
 	}
-	if err := s.head(g.first, l.opt.Now()); err != nil {
+	stamp, _ := l.Last()
+	if err := s.head(g.first, stamp); err != nil {
 		return err
 	}
 	m := sealMeta{
@@ -287,7 +288,11 @@ func (s *Side) Abort() {
 	if s.seg != nil {
 		_ = s.seg.Close()
 	}
-	_ = removeGeneration(s.l.disk, filepath.Join(s.l.dir, s.g.name))
+	if err := removeGeneration(s.l.disk, filepath.Join(s.l.dir, s.g.name)); err != nil {
+		s.l.mu.Lock()
+		s.l.doomed = append(s.l.doomed, s.g) // it may be complete but for an fsync: it must not come back
+		s.l.mu.Unlock()
+	}
 }
 
 // Replace commits cold, which holds what is still needed of the generations in drop, and only then removes those. A
