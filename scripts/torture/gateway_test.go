@@ -66,7 +66,7 @@ func newGateway(t *testing.T, dir, config string) *gateway {
 		g.kill()
 		g.checkNoCrash()
 		if t.Failed() {
-			t.Logf("the gateway's output:\n%s", tail(g.out.String(), 6000))
+			t.Logf("the gateway's output:\n%s", tail(g.out.String(), 20_000))
 		}
 	})
 	return g
@@ -126,8 +126,8 @@ func (g *gateway) tryStart() error {
 		res, err := probe.Get("http://" + g.addr + "/healthz")
 		if err == nil {
 			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return nil
+			if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusInsufficientStorage {
+				return nil // 507: it serves, and says that the storage is full or fails
 			}
 		}
 		select {
@@ -136,6 +136,8 @@ func (g *gateway) tryStart() error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGQUIT) // it says what it waits for
+	<-end
 	return fmt.Errorf("it did not become healthy in %v", g.ready)
 }
 
@@ -225,6 +227,13 @@ func (g *gateway) addKey() string {
 	var tok struct{ Token string }
 	g.must(&tok, "key", "add", "app", "-publish", "#", "-subscribe", "#", "-admin")
 	return tok.Token
+}
+
+// files lists what is in the data directory, and what is free on its disk.
+func (g *gateway) files() string {
+	list, _ := exec.Command("find", g.dir, "-type", "f", "-printf", "%P\t%s bytes, %k KiB on disk\n").Output()
+	free, _ := exec.Command("df", g.dir).Output()
+	return string(list) + string(free)
 }
 
 // errVerify is what `log verify` says about a damaged log.

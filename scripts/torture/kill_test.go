@@ -28,7 +28,7 @@ func TestKillLargeBatches(t *testing.T) {
 			t.Errorf("round %d: %v", round, err)
 		}
 		g.start()
-		w.checkTraces(fmt.Sprintf("round %d", round), 20, rnd, false)
+		w.checkTraces(fmt.Sprintf("round %d", round), 6, rnd, false)
 		if t.Failed() {
 			break
 		}

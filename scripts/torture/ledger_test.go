@@ -61,6 +61,9 @@ func (l *ledger) turn() {
 	l.life++
 }
 
+// unsure is the life of what is in doubt for another reason than a power cut.
+const unsure = -1
+
 // firmLocked reports whether what began in a life and ended now is certain.
 func (l *ledger) firmLocked(life int) bool { return life == l.life && life%2 == 0 }
 

@@ -65,11 +65,16 @@ func newLoad(t *testing.T, g *gateway) *load {
 	return w
 }
 
-// receivers connects d0, d1, d2 and the subscription jobs. d3 stays away.
-func (w *load) receivers(seed uint64) {
+// devices connects d0, d1 and d2. d3 stays away.
+func (w *load) devices(seed uint64) {
 	w.receive("device/d0", "d0", habit{every: 1}, seed)
 	w.receive("device/d1", "d1", habit{every: 7}, seed+1)
 	w.receive("device/d2", "d2", habit{every: 5, drop: 150}, seed+2)
+}
+
+// receivers connects d0, d1, d2 and the subscription jobs.
+func (w *load) receivers(seed uint64) {
+	w.devices(seed)
 	w.receive("key/app/jobs", "", habit{every: 16}, seed+3)
 	a := w.g.api(w.app)
 	within(w.t, 10*time.Second, "the durable subscription was not made", func() bool {

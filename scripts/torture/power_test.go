@@ -34,7 +34,7 @@ func TestPowerCut(t *testing.T) {
 		}
 		w.l.turn()
 		g.start()
-		w.checkTraces(fmt.Sprintf("round %d", round), 20, rnd, false)
+		w.checkTraces(fmt.Sprintf("round %d", round), 6, rnd, false)
 		if t.Failed() {
 			break
 		}

@@ -59,6 +59,6 @@ func (w *load) settleDown(rnd *rand.Rand) {
 	if !soon(30*time.Second, func() bool { return a.get("/v1/status", &s) == nil && s.Owed == 0 }) {
 		w.t.Errorf("everything was received, and still %d debts are open", s.Owed)
 	}
-	w.checkTraces("at the end", 100, rnd, true)
+	w.checkTraces("at the end", 30, rnd, true)
 	w.dismiss()
 }
