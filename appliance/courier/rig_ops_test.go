@@ -81,7 +81,7 @@ func (r *rig) published(m *message.Message, payload string, as message.StoredAs,
 	if r.byID[as.ID.Seq] != nil {
 		r.fail("id %v was given twice", as.ID)
 	}
-	mm := &mMessage{id: as.ID, topic: m.Topic, payload: payload, urgent: m.Urgent(), retain: m.Retain, key: m.Key}
+	mm := &mMessage{id: as.ID, topic: m.Topic, payload: payload, urgent: m.Urgent(), retain: m.Retain, key: m.Key, at: time.Now()}
 	r.say("published %v on %s ttl %v delay %v prio %d", as.ID, m.Topic, m.TTL, delay, m.Priority)
 	r.msgs = append(r.msgs, mm)
 	r.byID[as.ID.Seq] = mm
@@ -103,6 +103,9 @@ func (r *rig) again() {
 		return
 	}
 	old := r.keys[pick(r, names)]
+	if time.Since(old.at) > 9*time.Minute {
+		return
+	}
 	m := message.New(old.topic, []byte(old.payload))
 	m.From, m.Key = "app", old.key
 	as, err := r.store(m)
@@ -381,6 +384,9 @@ func (r *rig) fetch() {
 	var acks Acks
 	for _, d := range got {
 		r.received(s, d)
+		if r.copies(s, d.Seq) > 1 {
+			continue // an id names one of them
+		}
 		switch r.rnd.IntN(4) {
 		case 0:
 			acks.Nacks = append(acks.Nacks, NackByID{ID: d.Msg.ID, Reason: "later", Reject: r.rnd.IntN(4) == 0})
@@ -408,6 +414,16 @@ func (r *rig) fetch() {
 	if len(res.Unknown) > 0 {
 		r.fail("acknowledge %+v: %+v", acks, res)
 	}
+}
+
+// copies counts how many copies of the message at place the subscription owes.
+func (r *rig) copies(s *mSub, place uint64) (n int) {
+	for p := range s.owed {
+		if r.place[p] == r.place[place] {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *rig) rewind() {

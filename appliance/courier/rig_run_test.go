@@ -74,6 +74,9 @@ func TestAgainstModel(t *testing.T) {
 	if l, err := strconv.ParseUint(os.Getenv("EDGEPOST_LONG"), 10, 64); err == nil {
 		n, steps = l, 600
 	}
+	if s, err := strconv.Atoi(os.Getenv("EDGEPOST_STEPS")); err == nil {
+		steps = s
+	}
 	for seed := first; seed < first+n; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { runRig(t, seed, steps) })
 	}

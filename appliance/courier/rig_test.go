@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -41,7 +42,10 @@ type rig struct {
 	gone    []string // names of removed subscriptions
 	keys    map[string]*mMessage
 	next    int
-	log     []string
+
+	mu        sync.Mutex      // guards overflows
+	overflows map[string]bool // who held too much since the last look
+	log       []string
 }
 
 // mMessage is a stored message as the model knows it.
@@ -55,6 +59,7 @@ type mMessage struct {
 	due       time.Time
 	cancelled bool
 	key       string
+	at        time.Time
 	fanned    bool // its last place was matched against the subscriptions
 }
 
@@ -87,6 +92,7 @@ type mEnd struct {
 	place uint64
 	debt  *mDebt
 	at    time.Time
+	dead  bool // it was a dead letter before
 }
 
 // mLink is a link that keeps what it got until the test looks.
@@ -133,7 +139,7 @@ func newRig(t *testing.T, seed uint64) *rig {
 	r := &rig{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), start: time.Now(),
 		byID: map[uint64]*mMessage{}, place: map[uint64]*mMessage{}, refused: map[string]bool{},
-		subs: map[string]*mSub{}, keys: map[string]*mMessage{},
+		subs: map[string]*mSub{}, overflows: map[string]bool{}, keys: map[string]*mMessage{},
 	}
 	r.dir = t.TempDir()
 	r.o = outbox.Options{
@@ -160,6 +166,13 @@ func (r *rig) Now() wal.Stamp {
 type rigLog struct{ r *rig }
 
 func (w rigLog) Write(p []byte) (int, error) {
+	if _, name, ok := strings.Cut(string(p), "more than its share of the log"); ok {
+		_, name, _ = strings.Cut(name, "subscription=")
+		name, _, _ = strings.Cut(name, " ")
+		w.r.mu.Lock()
+		w.r.overflows[name] = true
+		w.r.mu.Unlock()
+	}
 	if testing.Verbose() {
 		w.r.t.Log(string(p))
 	}
@@ -172,7 +185,7 @@ func (r *rig) say(format string, args ...any) {
 
 func (r *rig) fail(format string, args ...any) {
 	r.t.Helper()
-	for _, l := range r.log[max(len(r.log)-200, 0):] {
+	for _, l := range r.log[max(len(r.log)-1000, 0):] {
 		r.t.Log(l)
 	}
 	r.t.Fatalf(format, args...)

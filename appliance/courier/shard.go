@@ -408,7 +408,7 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 			s.c.o.Log.Error("reading a message failed", "seq", c.Seq, "error", err)
 			return Delivery{}, false
 		}
-		expires := sub.expiry(item.Msg)
+		expires := sub.spec.expiry(item.Msg)
 		switch {
 		case expires != 0 && expires <= age:
 			s.drop(sub, c.Seq, message.Expired, "its time to live ended before it could be sent")
@@ -429,11 +429,11 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 }
 
 // expiry is when the message ends for this subscription, on the age clock; 0 never.
-func (sub *subscription) expiry(m *message.Message) int64 {
-	if sub.spec.TTL == 0 {
+func (s *Spec) expiry(m *message.Message) int64 {
+	if s.TTL == 0 {
 		return m.Expires
 	}
-	limit := m.Age + int64(sub.spec.TTL)
+	limit := m.Age + int64(s.TTL)
 	if m.Expires == 0 {
 		return limit
 	}

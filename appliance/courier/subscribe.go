@@ -37,7 +37,7 @@ func (c *Courier) ensure(ctx context.Context, spec Spec, after message.ID) (crea
 	}
 	if ch.Sub == 0 {
 		defer c.ob.Hold()()
-		if ch.Debts, ch.From, _, err = c.debts(ctx, spec.Filters, after); err != nil {
+		if ch.Debts, ch.From, _, err = c.debts(ctx, &spec, after); err != nil {
 			return false, err
 		}
 	}
@@ -78,26 +78,30 @@ func (c *Courier) Remove(ctx context.Context, name string) error {
 // debts finds what a new subscription owes from before its own beginning: everything kept behind
 // after; without after, what is retained. from is where the shard goes on when the change takes
 // effect; gap says that messages behind after are no longer kept.
-func (c *Courier) debts(ctx context.Context, filters []message.Filter, after message.ID) (debts []byte, from uint64, gap bool, err error) {
+func (c *Courier) debts(ctx context.Context, spec *Spec, after message.ID) (debts []byte, from uint64, gap bool, err error) {
 	if !after.IsZero() {
-		return c.debtsFrom(ctx, filters, after)
+		return c.debtsFrom(ctx, spec, after)
 	}
-	if set := c.retained(ctx, filters); set.Len() > 0 {
+	if set := c.retained(ctx, spec.Filters); set.Len() > 0 {
 		debts = set.AppendBinary(nil)
 	}
 	return debts, 0, false, nil
 }
 
-func (c *Courier) debtsFrom(ctx context.Context, filters []message.Filter, after message.ID) (debts []byte, from uint64, gap bool, err error) {
+// debtsFrom reads the log for what the filters select behind after and what has not expired.
+func (c *Courier) debtsFrom(ctx context.Context, spec *Spec, after message.ID) (debts []byte, from uint64, gap bool, err error) {
 	head, first := c.ob.Head(), after.Seq+1
 	if after.Epoch != c.ob.Epoch() {
 		first = 1
 	}
 	gap = c.gapBefore(after)
 	var set delivery.Set
-	for _, f := range filters {
+	age := c.ob.Age()
+	for _, f := range spec.Filters {
 		if err := c.ob.Scan(f, first, head, func(m *message.Message) bool {
-			set.Add(m.Seq)
+			if at := spec.expiry(m); at == 0 || at > age {
+				set.Add(m.Seq)
+			}
 			return ctx.Err() == nil
 		}); err != nil {
 			return nil, 0, false, err
@@ -161,12 +165,12 @@ func (c *Courier) Subscribe(ctx context.Context, owner string, r Request, link L
 	}
 	release := c.ob.Hold()
 	defer release()
-	debts, from, gap, err := c.debts(ctx, []message.Filter{r.Filter}, r.After)
+	n := c.lives.Add(1)
+	spec := Spec{Name: fmt.Sprintf("%s/live-%d", owner, n), Owner: owner, Kind: Live, Filters: []message.Filter{r.Filter}}
+	debts, from, gap, err := c.debts(ctx, &spec, r.After)
 	if err != nil {
 		return nil, false, err
 	}
-	n := c.lives.Add(1)
-	spec := Spec{Name: fmt.Sprintf("%s/live-%d", owner, n), Owner: owner, Kind: Live, Filters: []message.Filter{r.Filter}}
 	s := c.shardOf(owner)
 	at := &attachment{s: s, link: link, o: o}
 	err = s.do(ctx, func() {
@@ -203,10 +207,10 @@ func (c *Courier) Rewind(ctx context.Context, name string, after message.ID) (ga
 	if err != nil {
 		return false, err
 	}
-	var filters []message.Filter
+	var spec Spec
 	if err := s.do(ctx, func() {
 		if sub := s.subs[id]; sub != nil {
-			filters = sub.spec.Filters
+			spec = sub.spec
 		}
 	}); err != nil {
 		return false, err
@@ -221,7 +225,7 @@ func (c *Courier) Rewind(ctx context.Context, name string, after message.ID) (ga
 		after.Seq = max(c.ob.Tail(), 1) - 1
 	}
 	ch := &outbox.Change{Op: outbox.OpRewind, Sub: id}
-	if ch.Debts, ch.From, gap, err = c.debtsFrom(ctx, filters, after); err != nil {
+	if ch.Debts, ch.From, gap, err = c.debtsFrom(ctx, &spec, after); err != nil {
 		return false, err
 	}
 	if _, err := c.ob.Change(ctx, ch); err != nil {

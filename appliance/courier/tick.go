@@ -52,7 +52,7 @@ func (s *shard) outdated(sub *subscription, age int64, ages func(uint64) (int64,
 		switch {
 		case outbox.Gone(err):
 			s.drop(sub, seq, message.Lost, "the record is damaged or gone")
-		case err != nil || sub.expiry(item.Msg) > age:
+		case err != nil || sub.spec.expiry(item.Msg) > age:
 			return
 		default:
 			s.drop(sub, seq, message.Expired, "older than this subscription keeps messages")

@@ -151,6 +151,17 @@ func (b *Outbox) ownNeeds(first, last uint64, fn func(seq uint64)) {
 			fn(e.Seq)
 		}
 	}
+	onTheWay := func(list []Settlement) {
+		for i := range list {
+			if s := &list[i]; s.givenUp() && first <= s.Seq && s.Seq <= last {
+				fn(s.Seq)
+			}
+		}
+	}
+	onTheWay(b.pending) // no longer owed and not yet a dead letter
+	for _, e := range b.riding {
+		onTheWay(e.Settled)
+	}
 	for _, d := range b.tables.delayed {
 		if first <= d.Seq && d.Seq <= last {
 			fn(d.Seq)

@@ -59,6 +59,9 @@ type Settlement struct {
 	Wall     int64 // in an [Outcome]: when it became durable, unix ns, 0 unknown; not stored
 }
 
+// givenUp reports whether the settlement makes a dead letter.
+func (s *Settlement) givenUp() bool { return s.State == message.Dead || s.State == message.Expired }
+
 // ChangeOp is what a [Change] does.
 type ChangeOp string
 

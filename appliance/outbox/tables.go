@@ -67,7 +67,7 @@ func (t *tables) apply(e *Entry, stamp wal.Stamp) {
 		}
 	case KindSettlement:
 		for _, s := range e.Settled {
-			if s.State == message.Dead || s.State == message.Expired {
+			if s.givenUp() {
 				t.dead.add(s, stamp)
 			}
 		}
