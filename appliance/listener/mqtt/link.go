@@ -253,7 +253,7 @@ func (s *session) settleAcks() {
 		seqs := make([]uint64, 0, len(list))
 		for i, e := range list {
 			if e.reason >= packet.UnspecifiedError {
-				e.link.att.Nack(e.seq, 0, "the client answered 0x"+hex(e.reason), true)
+				e.link.att.Nack(e.seq, 0, "the client answered 0x"+hexByte(e.reason), true)
 			} else {
 				seqs = append(seqs, e.seq)
 			}
@@ -268,7 +268,7 @@ func (s *session) settleAcks() {
 	s.readyLinks()
 }
 
-func hex(b byte) string {
+func hexByte(b byte) string {
 	const digits = "0123456789abcdef"
 	return string([]byte{digits[b>>4], digits[b&15]})
 }

@@ -61,6 +61,7 @@ type session struct {
 
 	// Owned by the reader.
 	in       input
+	shorter  bool     // DISCONNECT changed expiry
 	named    []string // the client's topic aliases, from 1 on; nil until the first
 	will     *will // nil: none, or the client took it back
 	lastRead int64 // when the newest packet came, on Server.now
@@ -297,6 +298,7 @@ func (s *session) disconnected(p *packet.Packet) bool {
 			return s.bye(packet.ProtocolError, "the session expiry was 0 and cannot be changed")
 		}
 		s.setExpiry(p.Props.SessionExpiry)
+		s.shorter = true
 	}
 	if p.Code == packet.NormalDisconnection || s.v != packet.V5 {
 		s.will = nil // [MQTT-3.14.4-3]
@@ -404,6 +406,9 @@ func (s *session) leave() {
 	s.links = nil
 	s.mu.Unlock()
 	s.noteFlights()
+	if s.shorter && s.expiry != 0 {
+		s.keepShorter()
+	}
 	for _, l := range links {
 		if !l.closed.Swap(true) {
 			l.att.Close()
@@ -418,6 +423,15 @@ func (s *session) leave() {
 		cancel()
 	}
 	s.srv.disclaim(s.key, s)
+}
+
+// keepShorter tells the courier the session expiry that came with the DISCONNECT.
+func (s *session) keepShorter() {
+	ctx, cancel := s.srv.request()
+	defer cancel()
+	if err := s.srv.o.Sessions.ChangeSession(ctx, s.grant, s.spec(), nil); err != nil {
+		s.srv.o.Log.Error("an MQTT session keeps its old expiry", "client", s.client, "error", err)
+	}
 }
 
 // wait returns when the session has ended, cutting its connection when it takes too long.
@@ -448,14 +462,15 @@ func (s *session) wait() {
 // it and may take what was sent with it.
 func (s *session) linger() {
 	half, ok := s.conn.(interface{ CloseWrite() error })
-	if !ok {
+	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	if half.CloseWrite() != nil {
-		return
+	conn := s.conn
+	if w, ok := conn.(*webConn); ok {
+		conn = w.ws.NetConn()
 	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(closeWait))
-	_, _ = io.Copy(io.Discard, io.LimitReader(s.conn, lingerBytes))
+	_ = conn.SetReadDeadline(time.Now().Add(closeWait))
+	_, _ = io.Copy(io.Discard, io.LimitReader(conn, lingerBytes))
 }
 
 // cut ends the connection without a word.

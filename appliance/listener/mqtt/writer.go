@@ -103,7 +103,7 @@ func (s *session) due(buf *[]byte) (*queue, bool) {
 		s.writing = false
 		s.wake.Broadcast()
 		if s.closing && !s.gone {
-			_ = s.conn.SetReadDeadline(time.Now().Add(closeWait)) // the reader ends then, if not earlier
+			_ = s.conn.SetReadDeadline(time.Now()) // wakes the reader, which ends the session
 		}
 		return nil, false
 	}
