@@ -39,6 +39,9 @@ type Appliance struct {
 	clock *system.Clock
 	core  core
 	addr  string // of HTTP, once it listens
+	mqtt  string // of MQTT, once it listens; "" when its default port was busy
+
+	mqttAsked bool // somebody chose MQTT's address, so it must be free
 
 	steps []step // what Stop undoes, newest first
 }
@@ -57,7 +60,7 @@ func New(cfg Config, o Options) (*Appliance, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Appliance{cfg: cfg.WithDefaults(), o: o}, nil
+	return &Appliance{cfg: cfg.WithDefaults(), o: o, mqttAsked: cfg.MQTT.Addr != ""}, nil
 }
 
 // Start opens the data directory, replays the log and listens. On an error everything that was
@@ -103,6 +106,10 @@ func (a *Appliance) onStop(name string, stop func(ctx context.Context) error) {
 
 // Addr is where HTTP listens: host and port. Valid after Start.
 func (a *Appliance) Addr() string { return a.addr }
+
+// MQTTAddr is where MQTT listens: host and port; "" when nobody chose an address and the default port
+// is another program's. Valid after Start.
+func (a *Appliance) MQTTAddr() string { return a.mqtt }
 
 // prepareData makes the data directory, and says clearly what is wrong with one that cannot be used.
 func prepareData(dir string) error {

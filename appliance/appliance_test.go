@@ -30,7 +30,7 @@ type rig struct {
 
 func newRig(t *testing.T, cfg Config) *rig {
 	t.Helper()
-	cfg.HTTP.Addr = "127.0.0.1:0"
+	cfg.HTTP.Addr, cfg.MQTT.Addr = "127.0.0.1:0", "127.0.0.1:0"
 	if cfg.Data == "" {
 		cfg.Data = t.TempDir()
 	}
@@ -235,7 +235,7 @@ func TestGroupsReachTheirMembersWhileTheyAreMembers(t *testing.T) {
 func TestSecondProcessIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	newRig(t, Config{Data: dir})
-	a, err := New(Config{Data: dir, HTTP: HTTPConfig{Addr: "127.0.0.1:0"}}, Options{})
+	a, err := New(Config{Data: dir, HTTP: HTTPConfig{Addr: "127.0.0.1:0"}, MQTT: MQTTConfig{Addr: "127.0.0.1:0"}}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestForeignDirectoryAndBusyPort(t *testing.T) {
 	if err := writeFile(foreign+"/letter.txt", "dear"); err != nil {
 		t.Fatal(err)
 	}
-	a, _ := New(Config{Data: foreign, HTTP: HTTPConfig{Addr: "127.0.0.1:0"}}, Options{})
+	a, _ := New(Config{Data: foreign, HTTP: HTTPConfig{Addr: "127.0.0.1:0"}, MQTT: MQTTConfig{Addr: "127.0.0.1:0"}}, Options{})
 	if err := a.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "letter.txt") {
 		t.Errorf("foreign directory: %v", err)
 	}
@@ -258,7 +258,7 @@ func TestForeignDirectoryAndBusyPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	a, _ = New(Config{Data: t.TempDir(), HTTP: HTTPConfig{Addr: l.Addr().String()}}, Options{})
+	a, _ = New(Config{Data: t.TempDir(), HTTP: HTTPConfig{Addr: l.Addr().String()}, MQTT: MQTTConfig{Addr: "127.0.0.1:0"}}, Options{})
 	if err := a.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "-http") {
 		t.Errorf("busy port: %v", err)
 	}

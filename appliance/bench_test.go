@@ -15,7 +15,7 @@ import (
 func BenchmarkPublish(b *testing.B) {
 	for _, publishers := range []int{1, 8, 64, 256} {
 		b.Run(fmt.Sprintf("publishers=%d", publishers), func(b *testing.B) {
-			a, err := New(Config{Data: b.TempDir(), HTTP: HTTPConfig{Addr: "127.0.0.1:0"}, Storage: StorageConfig{MaxBytes: 4 << 30}}, Options{})
+			a, err := New(Config{Data: b.TempDir(), HTTP: HTTPConfig{Addr: "127.0.0.1:0"}, MQTT: MQTTConfig{Addr: "127.0.0.1:0"}, Storage: StorageConfig{MaxBytes: 4 << 30}}, Options{})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -18,6 +18,7 @@ import (
 	"edgepost/appliance/guard"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/listener/httpapi"
+	"edgepost/appliance/listener/mqtt"
 	"edgepost/appliance/listener/sse"
 	"edgepost/appliance/listener/ws"
 	"edgepost/appliance/message"
@@ -38,10 +39,17 @@ func (a *Appliance) listen() error {
 		AllowOrigin:    func(*http.Request) bool { return true }, // guard.Web has looked already
 		MaxConnections: a.connections(), MaxInflight: a.cfg.Delivery.Window, MaxSubs: a.cfg.Limits.MaxSubscriptions, AckTimeout: a.cfg.Delivery.AckTimeout,
 	})
-	k.kick = func(principal string) { sockets.Kick(principal) }
 	streams := sse.New(sse.Options{Core: k, Log: a.o.Log, Refuse: func(w http.ResponseWriter, r *http.Request, err error) {
 		httpapi.WriteProblem(w, r, a.o.Log, err)
 	}})
+	broker := mqtt.New(mqtt.Options{
+		Authenticator: k, Publisher: k, Sessions: k, Subscriber: k, Version: a.o.Version, Log: a.o.Log,
+		MaxConnections: a.connections(), MaxMessage: int(a.cfg.Limits.MaxMessage), MaxInflight: a.cfg.Delivery.Window, SessionExpiry: a.cfg.Delivery.TTL,
+	})
+	k.kick = func(principal string) {
+		sockets.Kick(principal)
+		broker.Kick(principal)
+	}
 	api := httpapi.New(httpapi.Options{
 		Core: k, Version: a.o.Version, Gateway: k.reg.Name, MaxMessage: a.cfg.Limits.MaxMessage, MaxBatch: a.cfg.Limits.MaxBatch,
 		Log: a.o.Log,
@@ -49,6 +57,7 @@ func (a *Appliance) listen() error {
 		Mounts: []httpapi.Mount{
 			{Pattern: "/v1/ws", Summary: "WebSocket", Handler: sockets},
 			{Pattern: "/v1/stream", Summary: "Server-Sent Events", Handler: streams},
+			{Pattern: "/mqtt", Summary: "MQTT over WebSocket", Handler: broker},
 		},
 	})
 	host, _ := os.Hostname() // without one, addresses still work
@@ -67,6 +76,35 @@ func (a *Appliance) listen() error {
 	gate := guard.Sources{WAN: a.cfg.WAN}.Listener(l)
 	a.serve("http", newRoom(gate, a.connections()), behindProxies(a.cfg.HTTP.Proxies(), guarded), nil)
 	a.onStop("websocket", sockets.Close)
+	return a.listenMQTT(broker)
+}
+
+// listenMQTT opens the MQTT port. The default port may belong to a broker that is there already; that
+// is no reason not to start.
+func (a *Appliance) listenMQTT(broker *mqtt.Server) error {
+	a.onStop("mqtt", broker.Close)
+	l, err := net.Listen("tcp", a.cfg.MQTT.Addr)
+	if err != nil {
+		err = busy("MQTT", "-mqtt", a.cfg.MQTT.Addr, err)
+		if a.mqttAsked {
+			return err
+		}
+		a.o.Log.Warn("MQTT is not served", "why", err)
+		return nil
+	}
+	a.mqtt = l.Addr().String()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := broker.Serve(guard.Sources{WAN: a.cfg.WAN}.Listener(l)); err != nil && !errors.Is(err, mqtt.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+			a.o.Log.Error("server ended", "server", "mqtt", "error", err)
+		}
+	}()
+	a.onStop("mqtt port", func(context.Context) error {
+		err := l.Close()
+		<-done
+		return err
+	})
 	return nil
 }
 
