@@ -385,9 +385,13 @@ func expand(s string) string {
 	}
 }
 
-// matchLine compares word by word; a wanted word that ends with * needs only its beginning.
+// matchLine compares word by word; a wanted word that ends with * needs only its beginning, and ...
+// at the end stands for any number of words.
 func matchLine(want, got string) bool {
 	w, g := strings.Fields(want), strings.Fields(got)
+	if n := len(w) - 1; n >= 0 && w[n] == "..." && n <= len(g) {
+		w, g = w[:n], g[:n]
+	}
 	if len(w) != len(g) {
 		return false
 	}
