@@ -25,10 +25,10 @@ func TestFullDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer l.Close()
 		if err := l.Start(); err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
 		publish := func(s string) error {
 			_, err := l.AppendWait(context.Background(), Record{Data: []byte(s)})
 			return err
@@ -67,11 +67,9 @@ func TestFullDisk(t *testing.T) {
 		if err := publish("refused too"); !errors.Is(err, ErrFull) {
 			t.Error("publishers eat the reserve's space:", err)
 		}
-		side, err := l.NewSide(Snapshot)
-		if err == nil {
-			err = errors.Join(side.Append(0, []byte("state"), Stamp{}), side.Commit())
-		}
-		if err != nil {
+		if side, err := l.NewSide(Snapshot); err != nil {
+			t.Error("side:", err)
+		} else if err := errors.Join(side.Append(0, []byte("state"), Stamp{}), side.Commit()); err != nil {
 			t.Error("side:", err)
 		}
 		time.Sleep(time.Hour)
