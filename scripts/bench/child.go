@@ -30,6 +30,8 @@ func child(name string, args []string) error {
 		return natsServe(a)
 	case "fsync":
 		return fsyncLoop(a)
+	case "bare-fanout":
+		return bareFan(a)
 	case "cgroup":
 		return enterGroup(args)
 	}

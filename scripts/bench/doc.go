@@ -1,7 +1,7 @@
 // Command bench measures edgepost against what DESIGN §10 promises, and beside a peer (NATS 2.15.2)
 // in the same run. `make bench` builds bin/edgepost and runs it; by hand:
 //
-//	go run . -binary ../../bin/edgepost [-run REGEXP] [-time 3s] [-quick] [-json FILE] [-dir DIR]
+//	go run . -binary ../../bin/edgepost [-run REGEXP] [-time 3s] [-quick] [-publishers 1,8,64,256] [-json FILE] [-dir DIR]
 //
 // It prints Markdown tables, and with -json writes every figure it took. It asserts nothing: a miss
 // is a line to read, never a failed build.

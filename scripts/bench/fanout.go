@@ -27,6 +27,8 @@ type fanned struct {
 	Deliveries  int64   `json:"deliveries"`
 	Rate        float64 `json:"deliveries_per_second"`
 	PerMillion  float64 `json:"cpu_seconds_per_million"`
+	PerFrame    float64 `json:"deliveries_per_frame,omitempty"` // 0: not seen
+	FrameBytes  float64 `json:"bytes_per_frame,omitempty"`
 }
 
 func fanoutSection(ctx context.Context, b *bench) ([]table, error) {
@@ -42,6 +44,10 @@ func fanoutSection(ctx context.Context, b *bench) ([]table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("peer: %w", err)
 	}
+	limit, err := b.fanLimit(ctx, live)
+	if err != nil {
+		return nil, fmt.Errorf("limit: %w", err)
+	}
 	inbox, err := b.fanGateway(ctx, n, true)
 	if err != nil {
 		return nil, fmt.Errorf("edgepost, inboxes: %w", err)
@@ -54,19 +60,27 @@ func fanoutSection(ctx context.Context, b *bench) ([]table, error) {
 			cheaper(who+", their durable inboxes by group, each delivery settled on disk", fanFigure(inbox), fanFigure(theirs), "NATS core", ""),
 		},
 		Notes: []string{"JSON of 128 bytes, 16 publishes in flight. Each edgepost publish is durable and each delivery acknowledged, 32 with one object; the peer stores nothing and knows of no acknowledgment. " +
-			"Rates are bounded by the receivers, who share the cores."},
-		Figures: []fanned{live, theirs, inbox},
+			"Rates are bounded by the receivers, who share the cores.",
+			fmt.Sprintf("The limit: a program that does nothing but write blocks of %s bytes, for %s deliveries each, to as many TCP connections, needs %s s a million.",
+				round(limit.FrameBytes), round(limit.PerFrame), round(limit.PerMillion))},
+		Figures: []fanned{live, theirs, limit, inbox},
 	}}, nil
 }
 
 func fanFigure(f fanned) figure {
-	return figure{f.PerMillion, "s", round(f.Rate) + " deliveries/s"}
+	more := round(f.Rate) + " deliveries/s"
+	if f.PerFrame > 0 {
+		more += ", " + round(f.PerFrame) + " a frame"
+	}
+	return figure{f.PerMillion, "s", more}
 }
 
 // fan counts deliveries and lets the publisher go on.
 type fan struct {
 	subscribers int64
 	received    atomic.Int64
+	frames      atomic.Int64
+	bytes       atomic.Int64
 	room        chan struct{} // one place: something was received
 }
 
@@ -110,6 +124,8 @@ func (f *fan) run(ctx context.Context, span time.Duration, used func() float64, 
 	}
 	m.Deliveries = f.received.Load() - before
 	m.Rate = float64(m.Deliveries) / time.Since(start).Seconds()
+	frames := float64(f.frames.Load())
+	m.PerFrame, m.FrameBytes = ratio(float64(f.received.Load()), frames), ratio(float64(f.bytes.Load()), frames)
 	m.PerMillion = (used() - cpu) * 1e6 / float64(max(m.Deliveries, 1))
 	return m, nil
 }
@@ -232,6 +248,8 @@ func (f *fan) read(w *wsConn, sub int) error {
 			}
 			unacked = 0
 		}
+		f.frames.Add(1)
+		f.bytes.Add(int64(len(frame)))
 		f.got(n)
 	}
 }

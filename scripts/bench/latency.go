@@ -355,6 +355,8 @@ func (b *bench) latencyPeer(ctx context.Context, span time.Duration) (m timed, e
 	}
 	n := int(span.Seconds() * pace)
 	c := newClocked(n)
+	ctx, cancel := context.WithTimeout(ctx, span+3*grace) // the client's own limit is 5 s a call
+	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	var acks sync.WaitGroup
 	consuming, err := consumer.Consume(func(msg jetstream.Msg) {

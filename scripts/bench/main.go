@@ -11,19 +11,22 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // bench is one run and what its sections share.
 type bench struct {
-	span   time.Duration // of one measurement
-	quick  bool          // smaller numbers: does it run at all?
-	binary string        // edgepost
-	self   string        // this program
-	disk   *disk
-	dirs   int // directories handed out
-	log    io.Writer
+	span       time.Duration // of one measurement
+	quick      bool          // smaller numbers: does it run at all?
+	publishers []int
+	binary     string // edgepost
+	self       string // this program
+	disk       *disk
+	dirs       int // directories handed out
+	log        io.Writer
 }
 
 // errSkipped says why a section could not run here.
@@ -48,6 +51,7 @@ type flags struct {
 	run, json, dir, binary string
 	span                   time.Duration
 	quick                  bool
+	publishers             string
 }
 
 func main() {
@@ -62,6 +66,7 @@ func main() {
 	flag.StringVar(&f.run, "run", "", "run only the sections that match `REGEXP`: publish, restart, connections, fanout, latency, growth, cgroup")
 	flag.DurationVar(&f.span, "time", 3*time.Second, "how long one measurement takes")
 	flag.BoolVar(&f.quick, "quick", false, "small and short: does everything run? The figures mean little")
+	flag.StringVar(&f.publishers, "publishers", "1,8,64,256", "numbers of publishers, in `LIST`")
 	flag.StringVar(&f.json, "json", "", "write all figures to `FILE`")
 	flag.StringVar(&f.dir, "dir", "", "work in `DIR` instead of the system's temporary directory")
 	flag.StringVar(&f.binary, "binary", "bin/edgepost", "the edgepost to measure")
@@ -83,6 +88,13 @@ func run(ctx context.Context, f flags) (err error) {
 	b := &bench{span: f.span, quick: f.quick, log: os.Stderr}
 	if f.quick {
 		b.span = min(f.span, 500*time.Millisecond)
+	}
+	for n := range strings.SplitSeq(f.publishers, ",") {
+		k, err := strconv.Atoi(n)
+		if err != nil || k < 1 || k > 1000 {
+			return fmt.Errorf("flag -publishers: %q is not a number from 1 to 1000", n)
+		}
+		b.publishers = append(b.publishers, k)
 	}
 	if b.binary, err = filepath.Abs(f.binary); err != nil {
 		return err

@@ -62,7 +62,8 @@ func natsPublish(args arguments) error {
 		return err
 	}
 	defer s.Shutdown()
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), warmUp+span+3*grace) // the client's own limit is 5 s a call
+	defer cancel()
 	// Eight connections, because one is the bottleneck at 256 publishers and 256 cost more than they give.
 	streams := make([]jetstream.JetStream, min(n, 8))
 	for i := range streams {

@@ -31,12 +31,8 @@ func publishSection(ctx context.Context, b *bench) ([]table, error) {
 		return nil, err
 	}
 	_ = os.Remove(file) // its directory goes anyway
-	counts := []int{1, 8, 64, 256}
-	if b.quick {
-		counts = []int{1, 64}
-	}
 	var all []published
-	for _, n := range counts {
+	for _, n := range b.publishers {
 		p := published{Publishers: n}
 		if err := b.publishAs(ctx, &p); err != nil {
 			return nil, fmt.Errorf("%d publishers: %w", n, err)

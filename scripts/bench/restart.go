@@ -211,6 +211,8 @@ func (b *bench) restartPeer(ctx context.Context, n int) (r restarted, err error)
 }
 
 func (p *peer) fill(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // the client's own limit is 5 s a call
+	defer cancel()
 	nc, err := natsConnect(p.Client)
 	if err != nil {
 		return err
