@@ -197,7 +197,7 @@ func TestBadAcks(t *testing.T) {
 			badPacket{"MQTT-2.1.3-1 flags" + name, V5, flag + "0001", MalformedPacket},
 			badPacket{"MQTT-2.2.2-2 (3.1.1) flags" + name, V311, flag + "0001", MalformedPacket},
 			badPacket{"MQTT-2.2.1-5 packet id 0" + name, V5, head + "0000", ProtocolError},
-			badPacket{"packet id 0" + name, V311, head + "0000", ProtocolError},
+			badPacket{"MQTT-2.3.1-6 (3.1.1) packet id 0" + name, V311, head + "0000", ProtocolError},
 			badPacket{"half a packet id" + name, V311, head + "01", MalformedPacket},
 			badPacket{"empty" + name, V5, head, MalformedPacket},
 			badPacket{"trailing byte" + name, V311, head + "0001 00", MalformedPacket},
