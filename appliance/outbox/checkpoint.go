@@ -35,12 +35,18 @@ func (k *keeper) snapshotIfDue() {
 // snapshotPace bounds the snapshots that are written for room alone, in bytes a second.
 const snapshotPace = 64 << 10
 
+// pressed reports whether the log must become smaller: it is over its budget, or the disk is full
+// before that.
+func (k *keeper) pressed() bool {
+	return k.b.log.Size() > k.b.limit.Load() || errors.Is(k.b.log.Health(), wal.ErrFull)
+}
+
 // makesRoom reports whether a snapshot now is what it takes to get below the budget. What the older
 // snapshot would replay cannot be cleaned, and while publishers are refused the log does not grow, so
 // that no snapshot would ever be due.
 func (k *keeper) makesRoom() bool {
 	b := k.b
-	if b.log.Size() <= b.limit.Load() {
+	if !k.pressed() {
 		return false
 	}
 	if len(k.snaps) < 2 {

@@ -39,7 +39,7 @@ type passed struct {
 // replay.
 func (k *keeper) clean() {
 	b := k.b
-	over := b.log.Size() > b.limit.Load()
+	over := k.pressed()
 	defer func() { b.full.Store(b.log.Size() > b.limit.Load()) }()
 	if len(k.snaps) < 2 || !k.worthAPass(over) {
 		return
