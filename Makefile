@@ -6,15 +6,16 @@ BUILT   := $(shell git log -1 --format=%ct 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.built=$(BUILT)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
-# The end-to-end tests build and kill real processes; they run alone, after the rest.
-UNIT    = $$(go list ./... | grep -v '^edgepost/scripts/e2e')
+# The end-to-end tests and the torture build and kill real processes; they run alone, after the rest.
+UNIT    = $$(go list ./... | grep -vE '^edgepost/scripts/(e2e|torture)$$')
 # What must hold on a 32-bit machine: sizes, offsets, atomics. Runs natively on amd64.
 WORD32  = $$(go list ./... | grep -E '^edgepost/(wal|appliance/(outbox|delivery|message|courier))$$')
 
 FUZZTIME ?= 20s
 BENCH    ?= .
+RUN      ?= .
 
-.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e
+.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e faults torture
 
 help: ## show this
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -25,7 +26,7 @@ build: ## build bin/edgepost
 run: build ## build, then serve on :8088 with ./data
 	bin/edgepost serve -data ./data
 
-test: setup check unit unit32 cross size e2e ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end
+test: setup check unit unit32 cross size e2e faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
 
 setup: # install what the tests need beside Go; does nothing when it is there
 	@scripts/setup
@@ -42,6 +43,12 @@ unit32: # the storage packages on 32 bits
 
 e2e: # the real binary against curl, browsers' protocols, bad input and kill -9
 	go test -timeout 20m -count 1 ./scripts/e2e
+
+faults: # of disk, power, clock and peers against the real binary, each for seconds
+	go test -timeout 15m -count 1 ./scripts/torture
+
+torture: ## the same faults for hours; RUN=regexp chooses tests, SEED and ROUNDS repeat one
+	TORTURE=1 go test -timeout 24h -count 1 -v -run '$(RUN)' ./scripts/torture
 
 bench: build ## measure DESIGN's numbers beside NATS, to bin/bench.json; BENCHFLAGS='-run publish -time 1s -quick'
 	go -C scripts/bench build -o ../../bin/bench .
