@@ -28,6 +28,13 @@ func (c badPacket) test(t *testing.T) {
 	if e.Code != c.code {
 		t.Errorf("%x: %v, want code %#x", wire, e, c.code)
 	}
+	answer := DISCONNECT
+	if wire[0]>>4 == byte(CONNECT) {
+		answer = CONNACK
+	}
+	if !codeAllowed(V5, answer, e.Code) {
+		t.Errorf("%v does not fit into the %s that answers it", e, answer)
+	}
 	if e.Detail == "" || !validString([]byte(e.Detail)) || len(e.Detail) > 120 {
 		t.Errorf("detail %q does not fit into a reason string", e.Detail)
 	}

@@ -22,6 +22,7 @@ func (p *Packet) FromClient(v Version) error {
 		if v != V5 || p.Code == Success {
 			return protocol("AUTH with Success from a client")
 		}
+	default: // no more than Decode has checked
 	}
 	return nil
 }
@@ -56,6 +57,7 @@ func (p *Packet) FromServer(v Version) error {
 		if v != V5 || p.Code == ReAuthenticate {
 			return protocol("AUTH with re-authenticate from a server") // §3.15.2.1
 		}
+	default: // no more than Decode has checked
 	}
 	return nil
 }

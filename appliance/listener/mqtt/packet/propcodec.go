@@ -111,6 +111,7 @@ func (p *Properties) check(id PropertyID) error {
 		if err := checkName(p.ResponseTopic, "response topic"); err != nil {
 			return protocol("response topic is empty, or holds a wildcard")
 		}
+	default: // every value of its type is allowed
 	}
 	return nil
 }
@@ -151,6 +152,7 @@ func (w *writer) property(p *Properties, id PropertyID) {
 			w.b = appendVarint(append(w.b, byte(id)), int(n))
 		}
 		return
+	default: // at most one of each
 	}
 	w.byte(byte(id))
 	if f := p.stringField(id); f != nil {

@@ -53,22 +53,22 @@ type Properties struct {
 	ServerReference  []byte
 	ReasonString     []byte
 
-	MessageExpiry     uint32 // seconds
-	SessionExpiry     uint32 // seconds; 0xFFFFFFFF = never
-	WillDelay         uint32 // seconds
-	MaximumPacketSize uint32 // bytes, at least 1
+	MessageExpiry     uint32 // seconds; absent: never
+	SessionExpiry     uint32 // seconds; 0xFFFFFFFF: never; absent: 0, and in a CONNACK what was asked for
+	WillDelay         uint32 // seconds; absent: 0
+	MaximumPacketSize uint32 // bytes, at least 1; absent: MaxBody and its header
 
-	ServerKeepAlive   uint16 // seconds
-	ReceiveMaximum    uint16 // at least 1
-	TopicAliasMaximum uint16
+	ServerKeepAlive   uint16 // seconds; absent: what was asked for
+	ReceiveMaximum    uint16 // at least 1; absent: 65,535
+	TopicAliasMaximum uint16 // absent: 0
 	TopicAlias        uint16 // at least 1
 
-	PayloadFormat byte // 0 bytes, 1 UTF-8
-	MaximumQoS    byte // 0 or 1
+	PayloadFormat byte // 0 bytes, 1 UTF-8; absent: 0
+	MaximumQoS    byte // 0 or 1; absent: 2
 
-	RequestProblemInfo  bool
-	RequestResponseInfo bool
-	RetainAvailable     bool
+	RequestProblemInfo  bool // absent: true
+	RequestResponseInfo bool // absent: false
+	RetainAvailable     bool // absent: true, like the following
 	WildcardAvailable   bool
 	SubIDAvailable      bool
 	SharedAvailable     bool

@@ -174,6 +174,7 @@ func (r random) packet(v Version) (p Packet) {
 			p.Props.Mark(PropAuthMethod)
 			p.Props.AuthMethod = r.text()
 		}
+	default: // pings are empty
 	}
 	return p
 }
