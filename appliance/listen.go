@@ -182,8 +182,8 @@ func behindProxies(trusted []netip.Prefix, next http.Handler) http.Handler {
 		host, port, err := net.SplitHostPort(r.RemoteAddr)
 		if err == nil && known(host) {
 			hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-			for i := len(hops) - 1; i >= 0; i-- {
-				hop := strings.TrimSpace(hops[i])
+			for _, hop := range slices.Backward(hops) {
+				hop := strings.TrimSpace(hop)
 				if _, err := netip.ParseAddr(hop); err != nil {
 					break
 				}

@@ -28,8 +28,10 @@ type ledger struct {
 }
 
 func newLedger(t testing.TB) *ledger {
-	return &ledger{t: t, durable: map[uint64]string{}, refused: map[string]bool{}, tried: map[string]bool{},
-		optional: map[uint64]string{}, ridden: map[string]bool{}, lent: map[string]bool{}}
+	return &ledger{
+		t: t, durable: map[uint64]string{}, refused: map[string]bool{}, tried: map[string]bool{},
+		optional: map[uint64]string{}, ridden: map[string]bool{}, lent: map[string]bool{},
+	}
 }
 
 func (g *ledger) options() Options {

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -132,7 +133,7 @@ func (m *machine) step() {
 				return fmt.Errorf("injected: %w", kind)
 			}
 			return nil
-		}, kind == unix.ENOSPC && m.rng.IntN(2) == 0)
+		}, errors.Is(kind, unix.ENOSPC) && m.rng.IntN(2) == 0)
 	case 12:
 		m.d.setFaults(nil, false)
 	case 13:

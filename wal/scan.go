@@ -126,7 +126,7 @@ func (r *reader) readAt(p []byte, off int64) (int, error) {
 		}
 		m, err := f.ReadAt(want, at)
 		n += m
-		if err != nil && (err != io.EOF || i < len(r.parts)-1 && m < len(want)) {
+		if err != nil && (!errors.Is(err, io.EOF) || i < len(r.parts)-1 && m < len(want)) {
 			return n, err
 		}
 		if m < len(want) {
@@ -212,7 +212,7 @@ func (s *scanner) next(deep bool, buf []byte) (found, bool) {
 func (s *scanner) resync(from int64) (header, int64, bool) {
 	const window, overlap = 64 << 10, maxPrefix + headerSize
 	buf := make([]byte, window)
-	step := int64(window - overlap)
+	var step int64
 	for base := from; base < s.size; base += step {
 		n, err := readFull(s.r, buf[:min(window, s.size-base)], base)
 		if step = window - overlap; err != nil { // go on behind the block that cannot be read

@@ -106,7 +106,7 @@ func (c *committer) poison() {
 	g := c.cur
 	c.cur = nil
 	c.l.retiring.Add(1)
-	go c.l.retire(g, false)
+	go func() { _ = c.l.retire(g, false) }() // without a seal the next start reads it whole
 }
 
 // begin makes a new main generation the current one: head, file and directories are durable when it returns. They must
@@ -155,7 +155,7 @@ func (c *committer) begin() error {
 	l.mu.Unlock()
 	if old != nil {
 		l.retiring.Add(1)
-		go l.retire(old, true)
+		go func() { _ = l.retire(old, true) }() // as above
 	}
 	l.removeIdle()
 	return nil

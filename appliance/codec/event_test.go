@@ -88,8 +88,17 @@ func TestEncodeGolden(t *testing.T) {
 func TestRoundTrips(t *testing.T) {
 	for _, mediaType := range []string{EventJSON, EventXML, EventProtobuf} {
 		for _, p := range []struct{ ct, payload string }{
-			{JSON, `{"n":9007199254740993,"名":"灯"}`}, {JSON, `not json`}, {JSON, "{\n \"a\": 1.0e5\r\n}"}, {Text, "开灯\r\n\t<&>"}, {Text, "\x00\x01"}, {Text, "\xff"},
-			{"", "text"}, {"", ""}, {Octets, "\x00\xff"}, {XML, `<?xml version="1.0"?><a b="c"/>`}, {Protobuf, "\x08\x01"},
+			{JSON, `{"n":9007199254740993,"名":"灯"}`},
+			{JSON, `not json`},
+			{JSON, "{\n \"a\": 1.0e5\r\n}"},
+			{Text, "开灯\r\n\t<&>"},
+			{Text, "\x00\x01"},
+			{Text, "\xff"},
+			{"", "text"},
+			{"", ""},
+			{Octets, "\x00\xff"},
+			{XML, `<?xml version="1.0"?><a b="c"/>`},
+			{Protobuf, "\x08\x01"},
 		} {
 			m := received()
 			m.ContentType, m.Payload = p.ct, []byte(p.payload)

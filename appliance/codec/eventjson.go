@@ -2,6 +2,7 @@ package codec
 
 import (
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -66,10 +67,8 @@ func (s *scanner) event(depth int) (*message.Message, error) {
 			return s.fail("half a surrogate pair in a member name")
 		}
 		name := string(text)
-		for _, n := range seen {
-			if n == name {
-				return message.Problemf(message.CodeBadJSON, "the event has the member %.40q twice", name)
-			}
+		if slices.Contains(seen, name) {
+			return message.Problemf(message.CodeBadJSON, "the event has the member %.40q twice", name)
 		}
 		if len(seen) > 2*message.MaxProperties {
 			return message.Problemf(message.CodeTooLarge, "the event has more than %d members", 2*message.MaxProperties)

@@ -162,6 +162,7 @@ func protoMessage(f field) (typeURL string, value []byte, err error) {
 			typeURL, err = f.text()
 		case protoBlob:
 			value, err = f.bytes()
+		default: // not ours
 		}
 		return err
 	})
@@ -184,6 +185,7 @@ func (e *draft) protoEntry(f field) error {
 			if v, err = f.bytes(); err == nil {
 				value, err = protoAttribute(v)
 			}
+		default: // not ours
 		}
 		return err
 	})
@@ -241,6 +243,7 @@ func protoTime(f field) (string, error) {
 			seconds, err = f.varint()
 		case protoNanos:
 			nanos, err = f.varint()
+		default: // not ours
 		}
 		return err
 	})

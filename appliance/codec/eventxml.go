@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,7 +101,7 @@ func (r *xmlReader) element() (xml.Token, error) {
 // root returns the one element of the document.
 func (r *xmlReader) root(name string) (xml.StartElement, error) {
 	t, err := r.element()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = badXML("the document is empty")
 	}
 	if err != nil {
@@ -115,7 +116,7 @@ func (r *xmlReader) root(name string) (xml.StartElement, error) {
 
 // end fails unless the document is over.
 func (r *xmlReader) end() error {
-	if _, err := r.element(); err != io.EOF {
+	if _, err := r.element(); !errors.Is(err, io.EOF) {
 		if err == nil {
 			err = badXML("more than one root element")
 		}
@@ -183,7 +184,7 @@ func decodeBatchXML(body []byte) ([]*message.Message, error) {
 }
 
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return badXML("the document ends too early")
 	}
 	return err
@@ -400,8 +401,8 @@ func (r *xmlReader) standalone(root xml.StartElement, raw []byte, spaces map[str
 		own[a.Name] = true
 	}
 	var add []byte
-	for i := len(r.scope) - 1; i >= 0; i-- { // the innermost declaration counts
-		a := r.scope[i]
+	for _, a := range slices.Backward(r.scope) { // the innermost declaration counts
+
 		if own[a.Name] {
 			continue
 		}

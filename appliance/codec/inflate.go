@@ -96,7 +96,7 @@ func (in *inflater) Read(p []byte) (int, error) {
 		err = message.Problemf(message.CodeTooLarge, "the content has more than %d bytes after decoding", in.limit)
 	}
 	in.left -= int64(n)
-	if err == io.EOF && in.kind == Zlib {
+	if errors.Is(err, io.EOF) && in.kind == Zlib {
 		if _, more := in.dec.in.ReadByte(); more == nil {
 			err = errors.New("more bytes behind the end")
 		}
@@ -107,7 +107,7 @@ func (in *inflater) Read(p []byte) (int, error) {
 
 func (in *inflater) judge(err error) error {
 	switch {
-	case err == nil, err == io.EOF, message.ProblemOf(err) != nil:
+	case err == nil, errors.Is(err, io.EOF), message.ProblemOf(err) != nil:
 		return err
 	case in.src.err != nil:
 		return in.src.err
@@ -159,7 +159,7 @@ func (in *inflater) open() (err error) {
 		err = d.raw.(flate.Resetter).Reset(d.in, nil)
 		in.z = d.raw
 	}
-	if err == io.EOF { // nothing at all
+	if errors.Is(err, io.EOF) { // nothing at all
 		err = io.ErrUnexpectedEOF
 	}
 	return in.judge(err)

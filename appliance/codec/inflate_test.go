@@ -131,7 +131,7 @@ func TestInflateOthersError(t *testing.T) {
 		if err := errors.Join(r.Close(), r.Close()); err != nil {
 			t.Error(err)
 		}
-		if _, err = r.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		if _, err = r.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("read after close: %v", err)
 		}
 	}

@@ -27,9 +27,9 @@ func cloudEvents(t testing.TB) (event, value, batch protoreflect.MessageDescript
 		msg   = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE
 	)
 	fd := func(name string, num int32, typ descriptorpb.FieldDescriptorProto_Type, typeName string, oneof, repeated bool) *f {
-		x := &f{Name: proto.String(name), Number: proto.Int32(num), Type: typ.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()}
+		x := &f{Name: new(name), Number: new(num), Type: typ.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()}
 		if typeName != "" {
-			x.TypeName = proto.String(typeName)
+			x.TypeName = new(typeName)
 		}
 		if oneof {
 			x.OneofIndex = proto.Int32(0)
@@ -40,15 +40,15 @@ func cloudEvents(t testing.TB) (event, value, batch protoreflect.MessageDescript
 		return x
 	}
 	oneof := func(name string) []*descriptorpb.OneofDescriptorProto {
-		return []*descriptorpb.OneofDescriptorProto{{Name: proto.String(name)}}
+		return []*descriptorpb.OneofDescriptorProto{{Name: new(name)}}
 	}
 	const pkg = ".io.cloudevents.v1.CloudEvent"
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("cloudevents.proto"), Package: proto.String("io.cloudevents.v1"), Syntax: proto.String("proto3"),
+		Name: new("cloudevents.proto"), Package: new("io.cloudevents.v1"), Syntax: new("proto3"),
 		Dependency: []string{"google/protobuf/any.proto", "google/protobuf/timestamp.proto"},
 		MessageType: []*descriptorpb.DescriptorProto{
 			{
-				Name: proto.String("CloudEvent"),
+				Name: new("CloudEvent"),
 				Field: []*f{
 					fd("id", 1, str, "", false, false), fd("source", 2, str, "", false, false),
 					fd("spec_version", 3, str, "", false, false), fd("type", 4, str, "", false, false),
@@ -59,12 +59,12 @@ func cloudEvents(t testing.TB) (event, value, batch protoreflect.MessageDescript
 				OneofDecl: oneof("data"),
 				NestedType: []*descriptorpb.DescriptorProto{
 					{
-						Name:    proto.String("AttributesEntry"),
+						Name:    new("AttributesEntry"),
 						Field:   []*f{fd("key", 1, str, "", false, false), fd("value", 2, msg, pkg+".CloudEventAttributeValue", false, false)},
-						Options: &descriptorpb.MessageOptions{MapEntry: proto.Bool(true)},
+						Options: &descriptorpb.MessageOptions{MapEntry: new(true)},
 					},
 					{
-						Name: proto.String("CloudEventAttributeValue"),
+						Name: new("CloudEventAttributeValue"),
 						Field: []*f{
 							fd("ce_boolean", 1, descriptorpb.FieldDescriptorProto_TYPE_BOOL, "", true, false),
 							fd("ce_integer", 2, descriptorpb.FieldDescriptorProto_TYPE_INT32, "", true, false),
@@ -76,7 +76,7 @@ func cloudEvents(t testing.TB) (event, value, batch protoreflect.MessageDescript
 					},
 				},
 			},
-			{Name: proto.String("CloudEventBatch"), Field: []*f{fd("events", 1, msg, pkg, false, true)}},
+			{Name: new("CloudEventBatch"), Field: []*f{fd("events", 1, msg, pkg, false, true)}},
 		},
 	}, protoregistry.GlobalFiles)
 	if err != nil {
@@ -91,8 +91,13 @@ func TestProtobufEncodesLikeProtobufGo(t *testing.T) {
 	event, _, batch := cloudEvents(t)
 	var all []*message.Message
 	for _, p := range []struct{ ct, schema, payload string }{
-		{JSON, "", `{"n":9007199254740993,"名":"灯"}`}, {Text, "", "开灯"}, {Octets, "", "\x00\xff"}, {"", "", ""}, {"", "", "x"},
-		{Protobuf, typePrefix + "acme.Switch", "\x08\x01"}, {Protobuf, "urn:switch", "\x08\x01"},
+		{JSON, "", `{"n":9007199254740993,"名":"灯"}`},
+		{Text, "", "开灯"},
+		{Octets, "", "\x00\xff"},
+		{"", "", ""},
+		{"", "", "x"},
+		{Protobuf, typePrefix + "acme.Switch", "\x08\x01"},
+		{Protobuf, "urn:switch", "\x08\x01"},
 	} {
 		for _, when := range []string{"", "1970-01-01T00:00:00Z", "2026-11-23T14:00:00.5+08:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z"} {
 			m := received()

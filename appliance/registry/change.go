@@ -37,8 +37,10 @@ func (r *Registry) AddDevice(ctx context.Context, d Device) (token string, err e
 		return "", err
 	}
 	token = newToken()
-	rec := &record{kind: putDevice, name: d.ID, label: d.Label, groups: d.Groups, rules: copyRules(d.Rules),
-		created: r.created(), hash: auth.HashToken(token)}
+	rec := &record{
+		kind: putDevice, name: d.ID, label: d.Label, groups: d.Groups, rules: copyRules(d.Rules),
+		created: r.created(), hash: auth.HashToken(token),
+	}
 	var records []*record
 	changes := []Change{{DeviceAdded, d.ID}}
 	for _, name := range d.Groups {
@@ -187,8 +189,10 @@ func (r *Registry) AddKey(ctx context.Context, k Key) (token string, err error) 
 		return "", err
 	}
 	token = newToken()
-	rec := &record{kind: putKey, name: k.Name, label: k.Label, admin: k.Admin, rules: copyRules(k.Rules),
-		created: r.created(), hash: auth.HashToken(token)}
+	rec := &record{
+		kind: putKey, name: k.Name, label: k.Label, admin: k.Admin, rules: copyRules(k.Rules),
+		created: r.created(), hash: auth.HashToken(token),
+	}
 	if err := r.commit(ctx, []*record{rec}, Change{KeyAdded, k.Name}); err != nil {
 		return "", err
 	}

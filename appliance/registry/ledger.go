@@ -51,8 +51,7 @@ func (l *ledger) load() (*tables, error) {
 			t = candidate
 			break
 		}
-		var unknown unknownKind
-		if errors.As(err, &unknown) {
+		if _, ok := errors.AsType[unknownKind](err); ok {
 			return nil, fmt.Errorf("read snapshot %d: %w", id, err)
 		}
 		l.report("snapshot %d cannot be read, going back to the one before it: %v", id, err)
@@ -60,8 +59,7 @@ func (l *ledger) load() (*tables, error) {
 	var unknown error
 	err := l.log.Scan(l.covers+1, math.MaxUint64, func(seq uint64, data []byte, _ wal.Stamp, _ bool) bool {
 		r, err := decode(data)
-		var kind unknownKind
-		if errors.As(err, &kind) {
+		if _, ok := errors.AsType[unknownKind](err); ok {
 			unknown = fmt.Errorf("read record %d: %w", seq, err)
 			return false
 		}

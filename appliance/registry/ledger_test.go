@@ -364,10 +364,16 @@ func TestRecordsOfOtherVersions(t *testing.T) {
 func TestRecordsSurviveTheirEncoding(t *testing.T) {
 	for _, want := range []record{
 		{kind: putGateway, name: "gw", epoch: "abcdefgh", machine: "00ff"},
-		{kind: putDevice, name: "d", label: "灯", groups: []string{"a", "b"}, created: -5, hash: auth.HashToken("x"),
-			rules: message.Rules{Publish: []message.Filter{"a"}, DenyPublish: []message.Filter{"b"}, Subscribe: []message.Filter{"c"}, DenySubscribe: []message.Filter{"d", "e"}}},
-		{kind: removeDevice, name: "d"}, {kind: putGroup, name: "g", label: "l"}, {kind: removeGroup, name: "g"},
-		{kind: putKey, name: "k", admin: true, hash: auth.HashToken("y")}, {kind: removeKey, name: "k"}, {kind: covers, covers: 1 << 40},
+		{
+			kind: putDevice, name: "d", label: "灯", groups: []string{"a", "b"}, created: -5, hash: auth.HashToken("x"),
+			rules: message.Rules{Publish: []message.Filter{"a"}, DenyPublish: []message.Filter{"b"}, Subscribe: []message.Filter{"c"}, DenySubscribe: []message.Filter{"d", "e"}},
+		},
+		{kind: removeDevice, name: "d"},
+		{kind: putGroup, name: "g", label: "l"},
+		{kind: removeGroup, name: "g"},
+		{kind: putKey, name: "k", admin: true, hash: auth.HashToken("y")},
+		{kind: removeKey, name: "k"},
+		{kind: covers, covers: 1 << 40},
 	} {
 		b := want.encode()
 		got, err := decode(b)

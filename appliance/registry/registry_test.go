@@ -88,8 +88,10 @@ func (t *tables) check() error {
 func TestLifeOfADevice(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	r := open(t, dir)
-	want := Device{ID: "lamp1", Label: "灯 im Flur", Groups: []string{"attic", "hall"}, Created: day,
-		Rules: message.Rules{Publish: []message.Filter{"tele/${device}/#"}}}
+	want := Device{
+		ID: "lamp1", Label: "灯 im Flur", Groups: []string{"attic", "hall"}, Created: day,
+		Rules: message.Rules{Publish: []message.Filter{"tele/${device}/#"}},
+	}
 	in := want
 	in.Groups = []string{"hall", "attic", "hall"}
 	token, err := r.AddDevice(ctx, in)
@@ -276,8 +278,19 @@ func TestWatchSeesChangesInOrderAndAfterTheyAreVisible(t *testing.T) {
 	must(t, r.SetName(ctx, "gw"))
 	must(t, r.SetName(ctx, "gw"))
 	want := []Change{
-		{GroupAdded, "g"}, {DeviceAdded, "a"}, {DeviceAdded, "b"}, {DeviceChanged, "b"}, {DeviceChanged, "b"}, {TokenRotated, "b"},
-		{GroupRemoved, "g"}, {DeviceChanged, "a"}, {DeviceChanged, "b"}, {KeyAdded, "k"}, {KeyRemoved, "k"}, {DeviceRemoved, "a"}, {NameChanged, "gw"},
+		{GroupAdded, "g"},
+		{DeviceAdded, "a"},
+		{DeviceAdded, "b"},
+		{DeviceChanged, "b"},
+		{DeviceChanged, "b"},
+		{TokenRotated, "b"},
+		{GroupRemoved, "g"},
+		{DeviceChanged, "a"},
+		{DeviceChanged, "b"},
+		{KeyAdded, "k"},
+		{KeyRemoved, "k"},
+		{DeviceRemoved, "a"},
+		{NameChanged, "gw"},
 	}
 	if !slices.Equal(seen, want) {
 		t.Errorf("%v, want %v", seen, want)
@@ -419,8 +432,10 @@ func fill(t testing.TB, r *Registry, n int) {
 	defer r.change.Unlock()
 	var records []*record
 	for i := range n {
-		rec := &record{kind: putDevice, name: fmt.Sprintf("device-%05d", i), groups: []string{fmt.Sprint("g", i%10)},
-			created: day.UnixNano(), hash: auth.HashToken(fmt.Sprint(i))}
+		rec := &record{
+			kind: putDevice, name: fmt.Sprintf("device-%05d", i), groups: []string{fmt.Sprint("g", i%10)},
+			created: day.UnixNano(), hash: auth.HashToken(fmt.Sprint(i)),
+		}
 		if records = append(records, rec); len(records) == 500 || i == n-1 {
 			must(t, r.commit(context.Background(), records))
 			records = nil

@@ -303,9 +303,11 @@ func TestRunSavesOnlyWhatTheLogDoesNotTell(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "clock")
 			start := time.Now()
-			clock := OpenClock(ClockOptions{Path: path, BootID: "a",
+			clock := OpenClock(ClockOptions{
+				Path: path, BootID: "a",
 				Wall:     func() int64 { return built.UnixNano() + int64(time.Since(start)) },
-				Boottime: func() int64 { return int64(time.Since(start)) }})
+				Boottime: func() int64 { return int64(time.Since(start)) },
+			})
 			clock.Resume(wal.Stamp{})
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan struct{})

@@ -42,6 +42,7 @@ func fullDisk(t *testing.T, make func() *disk) {
 	w.publish("d3", "device/d3/in/set", small, 5*time.Millisecond, seed+12) // nobody takes these yet
 	w.publishWS("ws2", "device/d2/in/ws", 16, small, seed+13)
 	w.publishBatches("free", "free/x", 10, medium, seed+14)
+	reg := w.administer(seed + 15)
 	a := g.api(w.app)
 	for round := range rounds {
 		time.Sleep(time.Duration(50+rnd.IntN(400)) * time.Millisecond)
@@ -70,6 +71,7 @@ func fullDisk(t *testing.T, make func() *disk) {
 	}
 	w.receive("device/d3", "d3", habit{every: 3}, seed+20)
 	w.conclude(rnd, 20*rounds)
+	reg.check(t, a)
 }
 
 // fill writes a file until nothing more fits, as somebody else on the same disk would, and returns its path.

@@ -21,6 +21,7 @@ func TestKillLargeBatches(t *testing.T) {
 	w.publishWS("ws2", "device/d2/in/ws", 64, small, seed+13)
 	w.publishBatches("many", "free/x", 400, small, seed+14)
 	w.publishBatches("big", "free/y", 10, sizes{60_000, 90_000}, seed+15)
+	reg := w.administer(seed + 16)
 	for round := range rounds {
 		time.Sleep(time.Duration(50+rnd.IntN(350)) * time.Millisecond)
 		g.kill()
@@ -34,4 +35,5 @@ func TestKillLargeBatches(t *testing.T) {
 		}
 	}
 	w.conclude(rnd, 5*rounds)
+	reg.check(t, g.api(w.app))
 }

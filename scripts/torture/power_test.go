@@ -21,6 +21,7 @@ func TestPowerCut(t *testing.T) {
 	w.publish("group", "group/hall/in/all", small, 0, seed+12)
 	w.publishWS("ws2", "device/d2/in/ws", 16, small, seed+13)
 	w.publishBatches("batch", "free/x", 40, small, seed+14)
+	reg := w.administer(seed + 15)
 	for round := range rounds {
 		time.Sleep(time.Duration(50+rnd.IntN(350)) * time.Millisecond)
 		w.l.turn()
@@ -40,4 +41,5 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	w.conclude(rnd, 10*rounds)
+	reg.check(t, g.api(w.app))
 }

@@ -67,9 +67,11 @@ func (f *fakeTime) now() time.Time { return f.t }
 func fixture(anonymous *message.Rules) (*Authenticator, *book, *fakeTime) {
 	b := &book{entries: map[string]Entry{}, version: 1}
 	b.put(Entry{Kind: Device, Name: "lamp1", Admin: true, Groups: []string{"hall"}, Rules: message.Rules{
-		Publish: []message.Filter{"tele/${device}/#"}, Subscribe: []message.Filter{"cmnd/${device}/#"}}}, "ep_lamp")
+		Publish: []message.Filter{"tele/${device}/#"}, Subscribe: []message.Filter{"cmnd/${device}/#"},
+	}}, "ep_lamp")
 	b.put(Entry{Kind: Key, Name: "app", Rules: message.Rules{
-		Publish: []message.Filter{"device/+/in/#"}, Subscribe: []message.Filter{"#"}, DenySubscribe: []message.Filter{"private/#"}}}, "ep_app")
+		Publish: []message.Filter{"device/+/in/#"}, Subscribe: []message.Filter{"#"}, DenySubscribe: []message.Filter{"private/#"},
+	}}, "ep_app")
 	b.put(Entry{Kind: Key, Name: "root", Admin: true}, "ep_root")
 	ft := &fakeTime{time.Unix(1_800_000_000, 0)}
 	return New(Options{Directory: b, Anonymous: anonymous, Now: ft.now}), b, ft

@@ -26,16 +26,16 @@ const (
 
 // Options are what [New] needs. Core is required; everything else has a default.
 type Options struct {
-	Core           Core
-	Version        string
-	Gateway        func() string // its name, for the source of events; nil: "edgepost"
-	MaxMessage     int64         // payload bytes of one message; 0: [message.MaxPayload], the most
-	MaxBatch       int64         // bytes of a batch of events, unpacked; 0: 1 MiB
-	Mounts         []Mount
-	Log            *slog.Logger                       // nil: none
-	Now            func() (t time.Time, trusted bool) // nil: time.Now, trusted
-	BodyTimeout    time.Duration                      // for one request's body; 0: 30 s
-	WriteTimeout   time.Duration                      // for one write of an answer; 0: 30 s
+	Core         Core
+	Version      string
+	Gateway      func() string // its name, for the source of events; nil: "edgepost"
+	MaxMessage   int64         // payload bytes of one message; 0: [message.MaxPayload], the most
+	MaxBatch     int64         // bytes of a batch of events, unpacked; 0: 1 MiB
+	Mounts       []Mount
+	Log          *slog.Logger                       // nil: none
+	Now          func() (t time.Time, trusted bool) // nil: time.Now, trusted
+	BodyTimeout  time.Duration                      // for one request's body; 0: 30 s
+	WriteTimeout time.Duration                      // for one write of an answer; 0: 30 s
 }
 
 // Mount is a GET at a fixed path that another listener serves, credentials included.

@@ -3,6 +3,7 @@ package ws
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,8 +98,8 @@ func (c *fakeCore) release(reverse bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if reverse {
-		for i := len(c.held) - 1; i >= 0; i-- {
-			c.held[i]()
+		for _, v := range slices.Backward(c.held) {
+			v()
 		}
 	} else {
 		for _, f := range c.held {

@@ -60,6 +60,7 @@ func (s *session) perform(r *request) {
 		s.renew(r)
 	case verbPing:
 		s.reply(appendPong(nil, r.id, r.ping))
+	case noVerb, verbHello: // answered by object
 	}
 }
 

@@ -242,7 +242,7 @@ func (p *player) serverStep(word, rest string) error {
 
 func (p *player) set(rest string) error {
 	v := reflect.ValueOf(&p.o).Elem()
-	for _, kv := range strings.Fields(rest) {
+	for kv := range strings.FieldsSeq(rest) {
 		k, s, _ := strings.Cut(kv, "=")
 		f := v.FieldByName(k)
 		if !f.IsValid() {

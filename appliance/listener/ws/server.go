@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	mrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,8 +75,14 @@ func (o *Options) setDefaults() {
 		field *int
 		value int
 	}{
-		{&o.MaxConnections, 10_000}, {&o.HelloMax, 4 << 10}, {&o.MaxFrame, 512 << 10}, {&o.MaxInflight, 64},
-		{&o.MaxBytes, 256 << 10}, {&o.MaxSubs, 32}, {&o.MaxPubsInFlight, 64}, {&o.MaxPubBytes, 512 << 10},
+		{&o.MaxConnections, 10_000},
+		{&o.HelloMax, 4 << 10},
+		{&o.MaxFrame, 512 << 10},
+		{&o.MaxInflight, 64},
+		{&o.MaxBytes, 256 << 10},
+		{&o.MaxSubs, 32},
+		{&o.MaxPubsInFlight, 64},
+		{&o.MaxPubBytes, 512 << 10},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -85,8 +92,11 @@ func (o *Options) setDefaults() {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&o.HelloTimeout, 5 * time.Second}, {&o.PingEvery, 25 * time.Second}, {&o.PongTimeout, 10 * time.Second},
-		{&o.WriteTimeout, 10 * time.Second}, {&o.RequestTimeout, 30 * time.Second},
+		{&o.HelloTimeout, 5 * time.Second},
+		{&o.PingEvery, 25 * time.Second},
+		{&o.PongTimeout, 10 * time.Second},
+		{&o.WriteTimeout, 10 * time.Second},
+		{&o.RequestTimeout, 30 * time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -330,12 +340,7 @@ func (h *Handler) problem(err error, doing string) *message.Problem {
 const codeInternal = "internal"
 
 func offers(asked []string, want string) bool {
-	for _, a := range asked {
-		if a == want { // case-sensitive (RFC 6455 §4.2.2)
-			return true
-		}
-	}
-	return false
+	return slices.Contains(asked, want)
 }
 
 func statusOf(p *message.Problem) int {
