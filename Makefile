@@ -39,7 +39,7 @@ unit: # every package, with the race detector
 	go test -race -timeout 10m $(UNIT)
 
 unit32: # the storage packages on 32 bits
-	GOARCH=386 CGO_ENABLED=0 go test -timeout 10m $(WORD32)
+	GOARCH=386 CGO_ENABLED=0 go test -short -timeout 10m $(WORD32)
 
 e2e: # the real binary against curl, browsers' protocols, bad input and kill -9
 	go test -timeout 20m -count 1 ./scripts/e2e
