@@ -223,7 +223,9 @@ func (s *session) attachSession(ctx context.Context) *message.Problem {
 	return nil
 }
 
-func (s *session) attachOptions() courier.AttachOptions { return courier.AttachOptions{Window: s.window} }
+func (s *session) attachOptions() courier.AttachOptions {
+	return courier.AttachOptions{Window: s.window}
+}
 
 // spec is the session as the courier keeps it.
 func (s *session) spec() courier.SessionSpec {
@@ -286,7 +288,7 @@ func (s *session) refuse(code byte, reason string) bool {
 // compare bytes.
 func (s *session) appendConnack(b []byte, p *packet.Packet, present, assigned bool) []byte {
 	var flags byte
-	if present { // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+	if present && s.v != packet.V31 { // [MQTT-3.2.2-2], [MQTT-3.2.2-3]; reserved in 3.1
 		flags = 1
 	}
 	if s.v != packet.V5 {

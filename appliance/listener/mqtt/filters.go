@@ -50,8 +50,6 @@ type filters struct {
 // indexFrom is where trying every filter begins to cost more than a tree.
 const indexFrom = 24
 
-var noFilters = &filters{} //nolint:gochecknoglobals // never changed
-
 func newFilters(list []filter) *filters {
 	f := &filters{list: list}
 	if len(list) >= indexFrom {
@@ -144,7 +142,7 @@ func (f *filters) judge(l *link, m *message.Message, local, retained bool) (v ve
 			}
 		}
 	}
-	v.qos = min(v.qos, m.QoS)              // [MQTT-3.8.4-8]
+	v.qos = min(v.qos, m.QoS)               // [MQTT-3.8.4-8]
 	v.retain = retained || asIs && m.Retain // [MQTT-3.3.1-8], -12, -13
 	return v, ok
 }

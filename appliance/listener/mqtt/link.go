@@ -181,7 +181,7 @@ type flight struct {
 	id    uint16
 	qos   message.QoS
 	state flightState
-	noted bool // a durable note is about it
+	noted bool  // a durable note is about it
 	link  *link // nil: settled on an earlier connection
 	at    place
 

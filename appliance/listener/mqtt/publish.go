@@ -20,7 +20,6 @@ const (
 	noteOutbound = 0x20000 // | id: a message is on its way under this id
 )
 
-
 // owed is what the client is owed for its publishes, under session.mu.
 type owed struct {
 	unsent map[uint16]bool // ids of QoS 2 that are not released; true: published on this connection

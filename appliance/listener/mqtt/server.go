@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/listener/mqtt/packet"
@@ -136,14 +138,16 @@ func (o *Options) setDefaults() {
 // Server speaks MQTT on any number of listeners. Make one with [New]; it is safe for concurrent
 // use.
 type Server struct {
-	o      Options
-	start  time.Time
-	pools  pools
-	count  counters
-	wills  willRoom
-	system systemRoom
-	ctx    context.Context
-	cancel context.CancelFunc // ends the waits inside the appliance when Close is forced
+	o        Options
+	none     *filters // of a session without any
+	start    time.Time
+	pools    pools
+	count    counters
+	wills    willRoom
+	system   systemRoom
+	upgrader websocket.Upgrader
+	ctx      context.Context
+	cancel   context.CancelFunc // ends the waits inside the appliance when Close is forced
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -159,6 +163,8 @@ func New(o Options) *Server {
 	o.setDefaults()
 	s := &Server{
 		o:         o,
+		none:      newFilters(nil),
+		upgrader:  newUpgrader(),
 		start:     time.Now(),
 		listeners: make(map[net.Listener]struct{}),
 		sessions:  make(map[*session]struct{}),

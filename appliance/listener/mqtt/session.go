@@ -63,9 +63,9 @@ type session struct {
 	in       input
 	shorter  bool     // DISCONNECT changed expiry
 	named    []string // the client's topic aliases, from 1 on; nil until the first
-	will     *will // nil: none, or the client took it back
-	lastRead int64 // when the newest packet came, on Server.now
-	respawns int64 // when the respawns so far are paid for, on Server.now
+	will     *will    // nil: none, or the client took it back
+	lastRead int64    // when the newest packet came, on Server.now
+	respawns int64    // when the respawns so far are paid for, on Server.now
 
 	mu       sync.Mutex
 	wake     sync.Cond // the reader waits here: for room, and at the end for the writer
@@ -94,7 +94,7 @@ type session struct {
 
 func newSession(srv *Server, conn net.Conn, remote netip.Addr, early *auth.Grant) *session {
 	s := &session{
-		srv: srv, conn: conn, remote: remote, early: early, held: true, subs: noFilters, most: math.MaxInt,
+		srv: srv, conn: conn, remote: remote, early: early, held: true, subs: srv.none, most: math.MaxInt,
 		in: newInput(conn, &srv.pools),
 	}
 	s.wake.L = &s.mu
@@ -230,6 +230,9 @@ func (s *session) checkHeader(t packet.Type, body, head int) error {
 
 // handle acts on one packet; false: the session is over.
 func (s *session) handle(p *packet.Packet, t packet.Type, flags byte, body []byte) bool {
+	if t == packet.CONNECT && s.phase != fresh { // [MQTT-3.1.0-2]
+		return s.bye(packet.ProtocolError, "")
+	}
 	err := p.Decode(s.v, t, flags, body)
 	if s.phase == fresh {
 		return s.connect(p, err)
@@ -260,8 +263,6 @@ func (s *session) handle(p *packet.Packet, t packet.Type, flags byte, body []byt
 		return true
 	case packet.DISCONNECT:
 		return s.disconnected(p)
-	case packet.CONNECT: // [MQTT-3.1.0-2]
-		return s.bye(packet.ProtocolError, "")
 	case packet.AUTH: // no authentication method was agreed on (5.0 §4.12)
 		return s.bye(packet.ProtocolError, "")
 	default: // what only a server sends

@@ -343,4 +343,3 @@ const systemPrefix = "$SYS/"
 func isSystem(f message.Filter) bool {
 	return len(f) >= len(systemPrefix) && f[:len(systemPrefix)] == systemPrefix
 }
-

@@ -22,15 +22,17 @@ const (
 	subprotocolOld = "mqttv3.1"
 )
 
-var upgrader = websocket.Upgrader{ //nolint:gochecknoglobals // never changed
-	ReadBufferSize:  512,
-	WriteBufferSize: 1024,
-	WriteBufferPool: &sync.Pool{},
-	Subprotocols:    []string{Subprotocol, subprotocolOld},
-	CheckOrigin:     func(*http.Request) bool { return true }, // the caller's guard has looked already
-	Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
-		refuseHTTP(w, status, message.Problemf(message.CodeBadRequest, "%s", strings.TrimPrefix(reason.Error(), "websocket: ")))
-	},
+func newUpgrader() websocket.Upgrader {
+	return websocket.Upgrader{
+		ReadBufferSize:  512,
+		WriteBufferSize: 1024,
+		WriteBufferPool: &sync.Pool{},
+		Subprotocols:    []string{Subprotocol, subprotocolOld},
+		CheckOrigin:     func(*http.Request) bool { return true }, // the caller's guard has looked already
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			refuseHTTP(w, status, message.Problemf(message.CodeBadRequest, "%s", strings.TrimPrefix(reason.Error(), "websocket: ")))
+		},
+	}
 }
 
 // ServeHTTP upgrades to MQTT over WebSocket (5.0 §6) and returns at once; the session goes on by
@@ -67,7 +69,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuseHTTP(w, http.StatusServiceUnavailable, message.Problemf(message.CodeTooMany, "all MQTT connections are in use; try again later"))
 		return
 	}
-	conn, err := upgrader.Upgrade(w, r, nil)
+	conn, err := s.upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		s.release(nil)
 		return // the upgrader has answered
