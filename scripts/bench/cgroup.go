@@ -176,7 +176,7 @@ func (b *bench) squeeze(ctx context.Context, c *group, devices int, span time.Du
 		readers.Go(func() { _ = k.takeMessages(w) }) // a reader that ends leaves messages missing, which counts
 	}
 	before := g.cpu()
-	err = g.publishAtPace(ctx, k, nil, n, "", life, func(i int) string { return deviceName(i % devices) })
+	err = g.publishAtPace(ctx, k, nil, n, "", life, func(i int) string { return inboxTopic(i % devices) })
 	if err == nil {
 		err = k.wait(ctx)
 	}

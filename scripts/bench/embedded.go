@@ -35,13 +35,16 @@ func edgepostPublish(args arguments) (err error) {
 	}
 	ctx := context.Background()
 	defer func() { err = errors.Join(err, a.Stop(ctx)) }()
-	if _, err := a.AddDevice(ctx, deviceName(0)); err != nil {
+	if err := each(ctx, publishDevices, 8, func(i int) error {
+		_, err := a.AddDevice(ctx, deviceName(i))
+		return err
+	}); err != nil {
 		return err
 	}
-	topic := message.Topic("device/" + deviceName(0) + "/in/x")
 	body := make([]byte, payload)
 	m, err := onDevice(loop, filepath.Dir(data), int64(payload), func() (measured, error) {
-		return drive(ctx, n, span, ownCPU, func(int) (worker, error) {
+		return drive(ctx, n, span, ownCPU, func(i int) (worker, error) {
+			topic := message.Topic(inboxTopic(i % publishDevices))
 			return one(func() error {
 				_, err := a.Publish(ctx, message.New(topic, body))
 				return err

@@ -131,6 +131,9 @@ type newcomer struct {
 
 func deviceName(i int) string { return fmt.Sprintf("d%05d", i) }
 
+// inboxTopic is a topic in that device's inbox.
+func inboxTopic(i int) string { return "device/" + deviceName(i) + "/in/x" }
+
 // addDevices adds the devices from to to-1, 64 at a time, and returns their tokens.
 func (g *gateway) addDevices(ctx context.Context, from, to int, groups []string, subscribe ...message.Filter) ([]string, error) {
 	tokens := make([]string, to-from)

@@ -136,7 +136,7 @@ func (g *gateway) growth(ctx context.Context, b *bench, n int) (m grown, err err
 	}()
 	objects := make([]string, n)
 	for i := range objects {
-		objects[i] = pubTo("device/"+deviceName(i)+"/in/x", payloadBytes)
+		objects[i] = pubTo(inboxTopic(i), payloadBytes)
 	}
 	run, err := drive(ctx, growthWidth, b.span, g.cpu, func(k int) (worker, error) {
 		w, err := dialWS(g.addr, "", warmUp+b.span+grace)

@@ -195,7 +195,7 @@ func (b *bench) latencyGateway(ctx context.Context, span time.Duration) (m timed
 	defer func() { device.close(); receipts.close(); readers.Wait() }()
 	before := g.cpu()
 	headers := "Message-Receipt: each\r\nAuthorization: Bearer " + key.Token + "\r\n"
-	if err := g.publishAtPace(ctx, c, ids, n, headers, life, func(int) string { return deviceName(0) }); err != nil {
+	if err := g.publishAtPace(ctx, c, ids, n, headers, life, func(int) string { return inboxTopic(0) }); err != nil {
 		return m, err
 	}
 	if err := c.wait(ctx); err != nil {
@@ -206,8 +206,8 @@ func (b *bench) latencyGateway(ctx context.Context, span time.Duration) (m timed
 	return m, nil
 }
 
-// publishAtPace publishes to the devices that name gives, over HTTP. ids may be nil.
-func (g *gateway) publishAtPace(ctx context.Context, c *clocked, ids *identities, n int, headers string, life time.Duration, device func(i int) string) error {
+// publishAtPace publishes to the topics that topic gives, over HTTP. ids may be nil.
+func (g *gateway) publishAtPace(ctx context.Context, c *clocked, ids *identities, n int, headers string, life time.Duration, topic func(i int) string) error {
 	conns := make([]*httpConn, latencyWidth)
 	for k := range conns {
 		var err error
@@ -219,7 +219,7 @@ func (g *gateway) publishAtPace(ctx context.Context, c *clocked, ids *identities
 	headers += "Content-Type: application/json\r\n"
 	return c.atPace(ctx, n, len(conns), func(k, i int) error {
 		body := fmt.Sprintf(`{"index":%07d,"pad":%q}`, 1_000_000+i, strings.Repeat("x", payloadBytes-26))
-		answer, err := conns[k].call(post(g.addr, "/v1/publish/device/"+device(i)+"/in/x", headers, []byte(body)), "201")
+		answer, err := conns[k].call(post(g.addr, "/v1/publish/"+topic(i), headers, []byte(body)), "201")
 		if err != nil {
 			return err
 		}

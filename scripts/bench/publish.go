@@ -13,6 +13,9 @@ import (
 // payloadBytes is the size of a message in every row on publishes.
 const payloadBytes = 256
 
+// publishDevices are the inboxes that the publishers fill, one behind the other.
+const publishDevices = 64
+
 // published is what one number of publishers came to.
 type published struct {
 	Publishers int      `json:"publishers"`
@@ -67,7 +70,7 @@ func (b *bench) publishAs(ctx context.Context, p *published) (err error) {
 	if _, err := g.start(ctx); err != nil {
 		return err
 	}
-	if _, err := g.addDevices(ctx, 0, 1, nil); err != nil {
+	if _, err := g.addDevices(ctx, 0, publishDevices, nil); err != nil {
 		return err
 	}
 	if p.HTTP, err = g.publishHTTP(ctx, b, p.Publishers); err != nil {
@@ -91,7 +94,6 @@ func (b *bench) inChild(ctx context.Context, into *measured, name string, publis
 
 // publishHTTP has one kept connection a publisher.
 func (g *gateway) publishHTTP(ctx context.Context, b *bench, n int) (measured, error) {
-	request := post(g.addr, "/v1/publish/device/"+deviceName(0)+"/in/x", "Content-Type: application/octet-stream\r\n", make([]byte, payloadBytes))
 	var open []*httpConn
 	defer func() {
 		for _, h := range open {
@@ -99,7 +101,8 @@ func (g *gateway) publishHTTP(ctx context.Context, b *bench, n int) (measured, e
 		}
 	}()
 	return onDevice(b.disk.loop, b.disk.path, payloadBytes, func() (measured, error) {
-		return drive(ctx, n, b.span, g.cpu, func(int) (worker, error) {
+		return drive(ctx, n, b.span, g.cpu, func(i int) (worker, error) {
+			request := post(g.addr, "/v1/publish/"+inboxTopic(i%publishDevices), "Content-Type: application/octet-stream\r\n", make([]byte, payloadBytes))
 			h, err := dialHTTP(g.addr, warmUp+b.span+grace)
 			if err != nil {
 				return nil, err
@@ -115,7 +118,6 @@ func (g *gateway) publishHTTP(ctx context.Context, b *bench, n int) (measured, e
 
 // publishWS has one connection a publisher, with 64 publishes in flight.
 func (g *gateway) publishWS(ctx context.Context, b *bench, n int) (measured, error) {
-	tail := pubTo("device/"+deviceName(0)+"/in/x", payloadBytes)
 	var open []*wsConn
 	defer func() {
 		for _, w := range open {
@@ -123,7 +125,8 @@ func (g *gateway) publishWS(ctx context.Context, b *bench, n int) (measured, err
 		}
 	}()
 	return onDevice(b.disk.loop, b.disk.path, payloadBytes, func() (measured, error) {
-		return drive(ctx, n, b.span, g.cpu, func(int) (worker, error) {
+		return drive(ctx, n, b.span, g.cpu, func(i int) (worker, error) {
+			tail := pubTo(inboxTopic(i%publishDevices), payloadBytes)
 			w, err := dialWS(g.addr, "", warmUp+b.span+grace)
 			if err != nil {
 				return nil, err

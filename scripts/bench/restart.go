@@ -106,7 +106,7 @@ func (b *bench) restart(ctx context.Context, c backlog) (r restarted, err error)
 		if c.shared {
 			return "group/all/in/x"
 		}
-		return "device/" + deviceName(i%c.devices) + "/in/x"
+		return inboxTopic(i % c.devices)
 	}); err != nil {
 		return r, err
 	}
