@@ -48,13 +48,19 @@ func (k *core) Device(ctx context.Context, g *auth.Grant, id string) (registry.D
 	return d, info, err
 }
 
-// AddDevice registers a device and makes its inbox.
+// AddDevice registers a device and makes its inbox. Like all changes that an inbox follows it is refused while
+// the log takes no writes.
 func (k *core) AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) (string, error) {
 	if err := admin(g); err != nil {
 		return "", err
 	}
 	if err := taken(d.ID); err != nil {
 		return "", err
+	}
+	k.changes.RLock()
+	defer k.changes.RUnlock()
+	if err := k.Health(); err != nil {
+		return "", err // the subscription could not follow
 	}
 	token, err := k.reg.AddDevice(ctx, d)
 	if err != nil {
@@ -68,6 +74,11 @@ func (k *core) UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Devic
 	if err := admin(g); err != nil {
 		return err
 	}
+	k.changes.RLock()
+	defer k.changes.RUnlock()
+	if err := k.Health(); err != nil {
+		return err // the subscription could not follow
+	}
 	if err := k.reg.UpdateDevice(ctx, d); err != nil {
 		return err
 	}
@@ -79,10 +90,12 @@ func (k *core) RemoveDevice(ctx context.Context, g *auth.Grant, id string) error
 	if err := admin(g); err != nil {
 		return err
 	}
+	k.changes.RLock()
+	defer k.changes.RUnlock()
 	if err := k.reg.RemoveDevice(ctx, id); err != nil {
 		return err
 	}
-	err := k.c.Remove(ctx, courier.DeviceInbox(id))
+	err := k.lag(k.c.Remove(ctx, courier.DeviceInbox(id)))
 	k.end(ctx, "device/"+id)
 	return err
 }
@@ -92,7 +105,7 @@ func (k *core) end(ctx context.Context, principal string) {
 	k.kick(principal)
 	for _, info := range k.c.List(principal + "/") {
 		if info.Durable {
-			_ = k.c.Remove(ctx, info.Name) // a crash leaves it to the next start, which compares with the register
+			_ = k.lag(k.c.Remove(ctx, info.Name)) // a crash leaves it to the next start, which compares with the register
 		}
 	}
 }
@@ -116,7 +129,7 @@ func (k *core) follow(ctx context.Context, id string) error {
 		return nil
 	}
 	_, err := k.c.Ensure(ctx, k.inbox(d))
-	return err
+	return k.lag(err)
 }
 
 // inbox is a device's inbox: what is addressed to it and to its groups.
@@ -130,9 +143,9 @@ func (k *core) inbox(d registry.Device) courier.Spec {
 	return spec
 }
 
-// reconcile compares the subscriptions with the register at a start. The register wins: missing
-// inboxes are made, orphans end.
-func (k *core) reconcile(ctx context.Context, history []courier.Spec) error {
+// reconcile compares the subscriptions with the register. The register wins: missing inboxes are made,
+// orphans end.
+func (k *core) reconcile(ctx context.Context) error {
 	want := make(map[string]bool)
 	for _, d := range k.reg.Devices() {
 		spec := k.inbox(d)
@@ -141,7 +154,7 @@ func (k *core) reconcile(ctx context.Context, history []courier.Spec) error {
 			return err
 		}
 	}
-	for _, spec := range history {
+	for _, spec := range k.history {
 		want[spec.Name] = true
 		if _, err := k.c.Ensure(ctx, spec); err != nil {
 			return err
@@ -200,6 +213,8 @@ func (k *core) RemoveGroup(ctx context.Context, g *auth.Grant, name string) erro
 	if err := admin(g); err != nil {
 		return err
 	}
+	k.changes.RLock()
+	defer k.changes.RUnlock()
 	group, _ := k.reg.Group(name)
 	if err := k.reg.RemoveGroup(ctx, name); err != nil {
 		return err
@@ -217,6 +232,11 @@ func (k *core) Join(ctx context.Context, g *auth.Grant, group, device string) er
 	if err := admin(g); err != nil {
 		return err
 	}
+	k.changes.RLock()
+	defer k.changes.RUnlock()
+	if err := k.Health(); err != nil {
+		return err // the subscription could not follow
+	}
 	if err := k.reg.Join(ctx, group, device); err != nil {
 		return err
 	}
@@ -228,6 +248,8 @@ func (k *core) Leave(ctx context.Context, g *auth.Grant, group, device string) e
 	if err := admin(g); err != nil {
 		return err
 	}
+	k.changes.RLock()
+	defer k.changes.RUnlock()
 	if err := k.reg.Leave(ctx, group, device); err != nil {
 		return err
 	}
@@ -270,6 +292,8 @@ func (k *core) RemoveKey(ctx context.Context, g *auth.Grant, name string) error 
 	if err := admin(g); err != nil {
 		return err
 	}
+	k.changes.RLock()
+	defer k.changes.RUnlock()
 	if err := k.reg.RemoveKey(ctx, name); err != nil {
 		return err
 	}

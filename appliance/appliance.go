@@ -237,7 +237,9 @@ func (a *Appliance) startCore(ctx context.Context) error {
 		return err
 	}
 	if a.cfg.Name != "" && a.cfg.Name != k.reg.Name() {
-		if err := k.reg.SetName(ctx, a.cfg.Name); err != nil {
+		if err := k.reg.SetName(ctx, a.cfg.Name); storageRefuses(err) {
+			a.o.Log.Warn("the gateway keeps its old name, the storage takes no writes", "name", k.reg.Name(), "error", err)
+		} else if err != nil {
 			return fmt.Errorf("name the gateway: %w", err)
 		}
 	}
@@ -247,7 +249,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 			Name: "history/" + h.Name, Owner: "$history", Kind: courier.History, Filters: []message.Filter{h.Filter}, Keep: h.Last,
 		})
 	}
-	if err := k.reconcile(ctx, history); err != nil {
+	if err := a.beginFollowing(ctx, history); err != nil {
 		return fmt.Errorf("compare subscriptions with the register: %w", err)
 	}
 	run, cancel := context.WithCancel(context.Background())

@@ -21,6 +21,7 @@ type core struct {
 	ob  *outbox.Outbox
 	c   *courier.Courier
 	reg *registry.Registry
+	following
 
 	kick   func(principal string) // ends the principal's connections
 	status func(st *courier.Status)
@@ -62,6 +63,12 @@ func (k *core) admit(g *auth.Grant, m *message.Message) error {
 	m.From = g.Name
 	if g.Kind == auth.Owner {
 		m.From = ownerName
+	}
+	if k.behind.Load() && k.reserved(m.Topic) {
+		if err := k.Health(); err != nil {
+			return err
+		}
+		return message.Problemf(message.CodeUnavailable, "devices or groups were changed while the storage took no writes; what is addressed to them is taken again when their subscriptions have followed, in a moment")
 	}
 	if device, ok := m.Topic.Device(); ok {
 		if !k.reg.HasDevice(device) {
