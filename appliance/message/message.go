@@ -65,6 +65,7 @@ type Message struct {
 	Topic       Topic
 	Payload     []byte
 	ContentType string // media type, "" unknown
+	Text        bool   // the publisher says that the payload is UTF-8 (MQTT 5.0 §3.3.2.3.2); not checked
 	Priority    uint8  // 0..9
 	QoS         QoS    // what the publisher asked for
 	Retain      bool

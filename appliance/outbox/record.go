@@ -103,7 +103,8 @@ const (
 	hasReceipt
 	hasQoS
 	hasClient
-	isTrusted  // the wall clock was trusted when the original of a second copy was stored
+	isTrusted // the wall clock was trusted when the original of a second copy was stored
+	isText
 	knownFlags = 1<<iota - 1
 )
 
@@ -138,6 +139,7 @@ func appendMessage(b []byte, m *message.Message, origin, target uint64, idem *id
 	set(m.QoS != message.AtLeastOnce, hasQoS)
 	set(m.Client != "", hasClient)
 	set(origin != 0 && !m.Time.IsZero(), isTrusted)
+	set(m.Text, isText)
 
 	b = append(b, byte(KindMessage))
 	b = binary.AppendUvarint(b, flags)
@@ -246,7 +248,7 @@ func decodeMessage(seq uint64, data []byte, stamp wal.Stamp, epoch message.Epoch
 	if r.err != nil {
 		return Entry{}, fmt.Errorf("decode message: %w", r.err)
 	}
-	m.Retain = flags&isRetained != 0
+	m.Retain, m.Text = flags&isRetained != 0, flags&isText != 0
 	m.Payload = r.b
 	stampMessage(m, seq, e.origin, stamp, epoch)
 	return e, nil
