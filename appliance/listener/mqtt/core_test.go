@@ -79,6 +79,7 @@ func (c *fakeCore) publish(how string, m *message.Message, notes []courier.Note,
 	add(m.Volatile, "volatile")
 	add(m.Retain, "retain")
 	add(m.TTL != 0, "ttl=%v", m.TTL)
+	add(m.Text, "text")
 	add(m.ContentType != "", "ct=%s", m.ContentType)
 	add(m.Response != "", "rt=%s", m.Response)
 	add(len(m.Correlation) > 0, "cd=%s", m.Correlation)

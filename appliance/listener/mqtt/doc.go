@@ -38,8 +38,9 @@
 //
 //	MQTT                        message
 //	message expiry              TTL; the remaining seconds go out. 0 counts as 1 s
-//	content type, response      content type, response topic, correlation data, properties
-//	topic, correlation, user
+//	payload format, content     text, content type, response topic, correlation data,
+//	type, response topic,       properties
+//	correlation, user
 //	user property "receipt"     "each" or "final" asks for receipts on $edge/receipt/<name>/<id>
 //	RETAIN                      retained; a message to an inbox cannot be
 //	QoS 0 without RETAIN        volatile

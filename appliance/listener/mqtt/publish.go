@@ -119,6 +119,7 @@ func takeProps(m *message.Message, p *packet.Properties) {
 		m.TTL = min(max(time.Duration(p.MessageExpiry)*time.Second, time.Second), message.MaxTTL)
 	}
 	m.ContentType = string(p.ContentType)
+	m.Text = p.Has(packet.PropPayloadFormat) && p.PayloadFormat == 1
 	m.Response = message.Topic(p.ResponseTopic)
 	m.Correlation = bytes.Clone(p.CorrelationData)
 	if len(p.User) == 0 {

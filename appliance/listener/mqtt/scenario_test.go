@@ -31,7 +31,7 @@ import (
 //	closed                 the connection has ended, and nothing more came before
 //	= EVENT                the core saw this next (others before it are skipped)
 //	none                   the core saw nothing more
-//	deliver LINK SEQ TOPIC PAYLOAD [q=N] [attempt=N] [expires=D] [ttl=D] [retained] [retain] [ct=] [client=] [from=] [refused]
+//	deliver LINK SEQ TOPIC PAYLOAD [q=N] [attempt=N] [expires=D] [ttl=D] [retained] [retain] [text] [ct=] [client=] [from=] [refused]
 //	lost LINK CAUSE, hold, release [reverse], refuse CODE, accept, retained TOPIC PAYLOAD, delay D
 //	kick PRINCIPAL COUNT, stop, hangup, wait D, pause, resume, stat NAME=N
 //
@@ -335,6 +335,8 @@ func (p *player) deliver(rest string) error {
 			m.Retain = true
 		case "ct":
 			m.ContentType = v
+		case "text":
+			m.Text = true
 		case "rt":
 			m.Response = message.Topic(v)
 		case "cd":

@@ -394,11 +394,15 @@ type propsForm struct{}
 // sharedProps are the properties that are the same for all receivers.
 func sharedProps(it *courier.Item) []byte {
 	m := it.Msg
-	if m.ContentType == "" && m.Response == "" && len(m.Correlation) == 0 && len(m.Properties) == 0 {
+	if !m.Text && m.ContentType == "" && m.Response == "" && len(m.Correlation) == 0 && len(m.Properties) == 0 {
 		return nil
 	}
 	return it.Encoded(propsForm{}, func(m *message.Message) []byte {
 		var p packet.Properties
+		if m.Text { // [MQTT-3.3.2-4]
+			p.PayloadFormat = 1
+			p.Mark(packet.PropPayloadFormat)
+		}
 		if m.ContentType != "" {
 			p.ContentType = []byte(m.ContentType)
 			p.Mark(packet.PropContentType)
