@@ -2,6 +2,7 @@ package courier
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"edgepost/appliance/message"
@@ -73,8 +74,14 @@ type Delivery struct {
 type Item struct {
 	Msg *message.Message
 
-	mu    sync.Mutex
-	forms map[any][]byte
+	first atomic.Pointer[encoding] // the form that was asked for first, for most messages the only one
+	mu    sync.Mutex               // guards other
+	other map[any][]byte
+}
+
+type encoding struct {
+	key   any
+	bytes []byte
 }
 
 // NewItem wraps a message for delivery.
@@ -83,16 +90,27 @@ func NewItem(m *message.Message) *Item { return &Item{Msg: m} }
 // Encoded returns the message in the wire format that key names, calling encode the first time.
 // The result is shared: nobody may change it.
 func (it *Item) Encoded(key any, encode func(*message.Message) []byte) []byte {
+	if e := it.first.Load(); e != nil && e.key == key {
+		return e.bytes
+	}
 	it.mu.Lock()
 	defer it.mu.Unlock()
-	if b, ok := it.forms[key]; ok {
+	first := it.first.Load()
+	if first != nil && first.key == key {
+		return first.bytes
+	}
+	if b, ok := it.other[key]; ok {
 		return b
 	}
 	b := encode(it.Msg)
-	if it.forms == nil {
-		it.forms = make(map[any][]byte, 1)
+	switch {
+	case first == nil:
+		it.first.Store(&encoding{key, b})
+	case it.other == nil:
+		it.other = map[any][]byte{key: b}
+	default:
+		it.other[key] = b
 	}
-	it.forms[key] = b
 	return b
 }
 

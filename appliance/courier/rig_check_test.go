@@ -57,12 +57,21 @@ func (r *rig) released() {
 
 // fanOut notes who owes the message at place.
 func (r *rig) fanOut(m *mMessage, place uint64) {
-	r.place[place] = m
+	r.noted(m, place)
 	for _, s := range r.subs {
 		if s.matches(m.topic) {
 			s.owed[place] = &mDebt{}
 		}
 	}
+}
+
+// noted remembers a place of the message.
+func (r *rig) noted(m *mMessage, place uint64) {
+	e, err := r.ob.Read(place)
+	if err != nil {
+		r.fail("read %d, just stored: %v", place, err)
+	}
+	r.place[place], r.expires[place] = m, e.Msg.Expires
 }
 
 func (s *mSub) matches(t message.Topic) bool {
@@ -220,8 +229,8 @@ func (r *rig) vanished(s *mSub, place uint64) {
 		}
 	}
 	if end == nil {
-		if (err != nil || o.Incomplete) && (debt.sends >= rigAttempts || r.overflows[s.name]) {
-			s.settled(place, message.Dead) // a dead letter that fell out because of the limit, and was cleaned away
+		if (err != nil || o.Incomplete) && (debt.sends >= rigAttempts || r.overflows[s.name] || r.expired(s, place) || !s.matches(m.topic)) {
+			s.settled(place, message.Dead) // a dead letter that fell out because of the limit, or its end was cleaned away
 			return
 		}
 		r.fail("%s no longer owes %d after %d sends, and nothing says why: %v %+v", s.name, place, debt.sends, err, o)
@@ -229,9 +238,7 @@ func (r *rig) vanished(s *mSub, place uint64) {
 	ok := false
 	switch end.State {
 	case message.Expired:
-		e, err := r.ob.Read(place)
-		age := r.ob.Age()
-		ok = err != nil || e.Msg.Expires != 0 && e.Msg.Expires <= age || s.ttl > 0 && e.Msg.Age+int64(s.ttl) <= age
+		ok = r.expired(s, place)
 	case message.Cancelled:
 		ok = m.cancelled || !s.matches(m.topic)
 	case message.Dead:
@@ -242,6 +249,15 @@ func (r *rig) vanished(s *mSub, place uint64) {
 	}
 	r.say("%s: %d ended as %v (%s)", s.name, place, end.State, end.Reason)
 	s.settled(place, end.State)
+}
+
+func (r *rig) expired(s *mSub, place uint64) bool {
+	age := r.ob.Age()
+	if at := r.expires[place]; at != 0 && at <= age {
+		return true
+	}
+	e, err := r.ob.Read(place)
+	return err == nil && s.ttl > 0 && e.Msg.Age+int64(s.ttl) <= age
 }
 
 // readable makes sure that everything owed can be read.
@@ -272,9 +288,17 @@ func (r *rig) undo(crash time.Time) {
 				s.dead[e.place] = e.dead
 			}
 		}
+		for _, e := range s.recent {
+			if e.debt.withdraw && s.owed[e.place] == nil {
+				s.ended[e.place] = unknown // delivered or cancelled: the crash decided
+			}
+		}
 		s.recent = nil
 	}
 }
+
+// unknown is an end of which only the program knows what it was.
+const unknown = message.State(200)
 
 // traces checks a message's trace against the model.
 func (r *rig) traces(m *mMessage) {
@@ -317,7 +341,7 @@ func (r *rig) traces(m *mMessage) {
 			r.fail("trace %v tells of %s, which never owed it: %+v", m.id, s.name, p)
 		case owes && (!told || p.State != message.Waiting && p.State != message.Sent):
 			r.fail("trace %v: %s owes it, told %t %+v", m.id, s.name, told, p)
-		case last != 0 && !owes && told && p.State != s.ended[last]:
+		case last != 0 && !owes && told && s.ended[last] != unknown && p.State != s.ended[last]:
 			r.fail("trace %v: %s ended %v, told %+v", m.id, s.name, s.ended[last], p)
 		case last != 0 && !owes && !told && !tr.Partial && s.kind != Live:
 			r.fail("trace %v: %s ended %v, told nothing", m.id, s.name, s.ended[last])

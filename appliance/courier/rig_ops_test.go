@@ -437,6 +437,7 @@ func (r *rig) rewind() {
 	if !r.stored(func() (err error) { gap, err = r.c.Rewind(context.Background(), s.name, after); return err }) {
 		return
 	}
+	s.recent = nil // they are in the log before a rewind
 	r.say("rewound %s to %v gap %t", s.name, after, gap)
 	r.adopt(s, s.filters, after.Seq, gap)
 	r.collect()
@@ -532,7 +533,7 @@ func (r *rig) requeue() {
 	if m == nil {
 		r.fail("requeue gave %v", as.ID)
 	}
-	r.place[as.Seq] = m
+	r.noted(m, as.Seq)
 	m.fanned = true
 	if s := r.subs[d.Subscription]; s != nil {
 		s.owed[as.Seq] = &mDebt{}

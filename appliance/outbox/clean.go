@@ -128,20 +128,6 @@ func (k *keeper) needs() (gens []genNeed, empty []uint64, live *marks, err error
 	return gens, empty, live, nil
 }
 
-// measure notes how large records are.
-func (k *keeper) measure() {
-	var bytes, records int64
-	for _, g := range k.b.log.Generations() {
-		if g.Kind != wal.Snapshot {
-			bytes += g.Bytes
-			records += g.Records
-		}
-	}
-	if records > 0 {
-		k.average.Store(bytes / records)
-	}
-}
-
 // ownNeeds calls fn with what the outbox's own tables need in [first, last].
 func (b *Outbox) ownNeeds(first, last uint64, fn func(seq uint64)) {
 	b.mu.Lock()

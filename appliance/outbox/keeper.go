@@ -22,7 +22,6 @@ type keeper struct {
 	kick      chan struct{}
 	dueAt     atomic.Int64  // when the tables want attention, on the age clock
 	cleanedTo atomic.Uint64 // records below may be gone
-	average   atomic.Int64  // bytes of a record on disk, of what the log holds now
 
 	// ----
 	b     *Outbox
@@ -87,7 +86,6 @@ func (k *keeper) run(ctx context.Context) {
 		released := k.release()
 		k.expire()
 		k.snapshotIfDue()
-		k.measure()
 		k.clean()
 		wait := keepEvery
 		if due := k.dueAt.Load(); released && due != math.MaxInt64 {
@@ -171,8 +169,31 @@ func (b *Outbox) reschedule(l lifetime, next, now int64) {
 	b.tables.lifetimes = list
 }
 
-// AverageRecord is about how many bytes on disk one record takes.
-func (b *Outbox) AverageRecord() int64 { return max(b.keep.average.Load(), 64) }
+// AverageRecord is about how many bytes one message takes in the log: of those that were stored
+// lately, or a guess while those are few.
+func (b *Outbox) AverageRecord() int64 {
+	n := b.weighed.Load()
+	if n < fewWeighed {
+		return guessedRecord
+	}
+	return max(b.weight.Load()/n, 64)
+}
+
+const (
+	guessedRecord = 512
+	fewWeighed    = 64      // messages from which an average means something
+	manyWeighed   = 1 << 16 // from here on the older half counts half
+)
+
+// weigh notes how large a message's record is. Called by the committer only.
+func (b *Outbox) weigh(bytes int) {
+	if b.weighed.Load() >= manyWeighed {
+		b.weighed.Store(b.weighed.Load() / 2)
+		b.weight.Store(b.weight.Load() / 2)
+	}
+	b.weighed.Add(1)
+	b.weight.Add(int64(bytes))
+}
 
 // Ages returns a function that says no later than when the record at a place was stored, on the age
 // clock: the first stamp of its generation. It is a picture of the log at the time of the call.

@@ -57,6 +57,9 @@ type Outbox struct {
 	limit atomic.Int64 // present byte budget
 	full  atomic.Bool  // over the budget with nothing left to clean
 
+	weighed atomic.Int64 // messages that weight counts
+	weight  atomic.Int64 // bytes of their records
+
 	unwatched int64 // bytes stored since the last look at the budget; the committer's
 
 	mu       sync.Mutex // guards the tables below
@@ -239,6 +242,9 @@ const watchEvery = 128 << 10
 func (b *Outbox) watchBudget(recs []wal.Record) {
 	for _, r := range recs {
 		b.unwatched += int64(len(r.Data))
+		if Kind(r.Data[0]) == KindMessage {
+			b.weigh(len(r.Data))
+		}
 	}
 	if b.unwatched < watchEvery {
 		return

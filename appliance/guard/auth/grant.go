@@ -70,7 +70,7 @@ func (g *Grant) MayPublish(t message.Topic) bool {
 // MayReceive reports whether a message on the topic may be delivered to the principal; checked at
 // every delivery, so that a changed rule holds for what is already queued.
 func (g *Grant) MayReceive(t message.Topic) bool {
-	if g.Kind == Owner || g.Name != "" && message.ReceiptsOf(g.Name).Match(t) {
+	if g.Kind == Owner || g.Name != "" && t.Reserved() && message.ReceiptsOf(g.Name).Match(t) {
 		return true
 	}
 	return g.rules.MayReceive(t)

@@ -80,14 +80,16 @@ type session struct {
 	timer    *time.Timer
 	pong     []byte // the newest ping's payload, to be answered
 
-	writing   bool // a writer goroutine exists; it alone writes
-	closing   bool // nothing more is accepted; what is queued, then a close frame, ends it
-	closeSent bool
-	gone      bool // the connection is of no use any more
-	ping      bool
-	serving   bool // the reader is busy with a frame
-	code      int  // of the close frame
-	reason    string
+	writing bool // a writer goroutine exists; it alone writes
+
+	deadlineSet int64 // when the write deadline was last moved, on Handler.now; the writer's
+	closing     bool  // nothing more is accepted; what is queued, then a close frame, ends it
+	closeSent   bool
+	gone        bool // the connection is of no use any more
+	ping        bool
+	serving     bool // the reader is busy with a frame
+	code        int  // of the close frame
+	reason      string
 }
 
 func (s *session) begin(conn *websocket.Conn) {

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"time"
@@ -198,9 +199,9 @@ func (s *session) drain(q *queue, buf *[]byte) error {
 		s.mu.Lock()
 		closing := s.closing
 		s.mu.Unlock()
-		b := (*buf)[:0]
+		b := append((*buf)[:0], make([]byte, headRoom)...)
 		n, cost, replies := 0, 0, 0
-		for n < len(rest) && (len(b) == 0 || len(b)+rest[n].size() <= batchBytes) {
+		for n < len(rest) && (len(b) == headRoom || len(b)+rest[n].size() <= batchBytes) {
 			e := &rest[n]
 			n++
 			cost += e.cost
@@ -208,15 +209,14 @@ func (s *session) drain(q *queue, buf *[]byte) error {
 			if e.line == nil && (closing || e.link.closed.Load()) {
 				continue
 			}
-			if len(b) > 0 {
+			if len(b) > headRoom {
 				b = append(b, '\n')
 			}
 			b = e.appendTo(b)
 		}
 		*buf, rest = b, rest[n:]
-		if len(b) > 0 {
-			_ = s.conn.SetWriteDeadline(time.Now().Add(s.h.o.WriteTimeout)) // only notes it; always nil
-			if err := s.conn.WriteMessage(websocket.TextMessage, b); err != nil {
+		if len(b) > headRoom {
+			if err := s.send(b); err != nil {
 				return err
 			}
 		}
@@ -231,6 +231,40 @@ func (s *session) drain(q *queue, buf *[]byte) error {
 	}
 	return nil
 }
+
+// headRoom is kept free in front of a frame's payload for its header: two bytes and up to eight of
+// length (RFC 6455 §5.2).
+const headRoom = 10
+
+// send writes one text frame whose payload begins at headRoom, in one write: gorilla would make it two
+// system calls and two segments. A Write to a connection is whole, so gorilla's own close frame from
+// the reader cannot come in between.
+func (s *session) send(b []byte) error {
+	n, at := len(b)-headRoom, 0
+	switch {
+	case n < 126:
+		at = headRoom - 2
+		b[at+1] = byte(n)
+	case n < 1<<16:
+		at = headRoom - 4
+		b[at+1] = 126
+		binary.BigEndian.PutUint16(b[at+2:], uint16(n))
+	default:
+		b[1] = 127
+		binary.BigEndian.PutUint64(b[2:], uint64(n))
+	}
+	b[at] = 0x80 | websocket.TextMessage
+	conn := s.conn.NetConn()
+	if now := s.h.now(); s.deadlineSet == 0 || now-s.deadlineSet > int64(deadlineEvery) {
+		s.deadlineSet = now
+		_ = conn.SetWriteDeadline(time.Now().Add(s.h.o.WriteTimeout)) // a connection that is closed says so below
+	}
+	_, err := conn.Write(b[at:])
+	return err
+}
+
+// deadlineEvery: the write deadline is moved no more often, so it is this much early at most.
+const deadlineEvery = time.Second
 
 // form is the key under which a message's encoding is shared by all sessions.
 type form struct{}
