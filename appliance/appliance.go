@@ -104,6 +104,14 @@ func (a *Appliance) onStop(name string, stop func(ctx context.Context) error) {
 	a.steps = append(a.steps, step{name, stop})
 }
 
+// background runs fn until Stop.
+func (a *Appliance) background(name string, fn func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); fn(ctx) }()
+	a.onStop(name, func(context.Context) error { cancel(); <-done; return nil })
+}
+
 // Addr is where HTTP listens: host and port. Valid after Start.
 func (a *Appliance) Addr() string { return a.addr }
 
@@ -252,10 +260,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	if err := a.beginFollowing(ctx, history); err != nil {
 		return fmt.Errorf("compare subscriptions with the register: %w", err)
 	}
-	run, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); a.clock.Run(run, k.ob.Last) }()
-	a.onStop("clock", func(context.Context) error { cancel(); <-done; return nil })
+	a.background("clock", func(ctx context.Context) { a.clock.Run(ctx, k.ob.Last) })
 	return nil
 }
 

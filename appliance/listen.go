@@ -11,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -74,7 +73,11 @@ func (a *Appliance) listen() error {
 	}
 	a.addr = l.Addr().String()
 	gate := guard.Sources{WAN: a.cfg.WAN}.Listener(l)
-	a.serve("http", newRoom(gate, a.connections()), behindProxies(a.cfg.HTTP.Proxies(), guarded), nil)
+	places := newRoom(gate, a.connections())
+	a.serve("http", places, behindProxies(a.cfg.HTTP.Proxies(), guarded), nil)
+	a.background("memory", func(ctx context.Context) {
+		trim(ctx, func() int { return len(places.free) + int(broker.Stats().Connections) })
+	})
 	a.onStop("websocket", sockets.Close)
 	return a.listenMQTT(broker)
 }
@@ -202,55 +205,4 @@ func busy(what, option, addr string, err error) error {
 		return fmt.Errorf("%s address %s is in use by another program; choose another with %s", what, addr, option)
 	}
 	return fmt.Errorf("listen for %s on %s: %w; choose another with %s", what, addr, err, option)
-}
-
-// room limits the connections that are open at the same time; more wait in the kernel's queue.
-type room struct {
-	net.Listener
-	free chan struct{}
-	end  sync.Once
-	done chan struct{}
-}
-
-func newRoom(l net.Listener, most int) *room {
-	return &room{Listener: l, free: make(chan struct{}, most), done: make(chan struct{})}
-}
-
-// Accept waits for room, then for a connection.
-func (r *room) Accept() (net.Conn, error) {
-	select {
-	case r.free <- struct{}{}:
-	case <-r.done:
-		return nil, net.ErrClosed
-	}
-	c, err := r.Listener.Accept()
-	if err != nil {
-		<-r.free
-		return nil, err
-	}
-	return &roomConn{Conn: c, leave: sync.OnceFunc(func() { <-r.free })}, nil
-}
-
-// Close ends the listener and whoever waits for room.
-func (r *room) Close() error {
-	r.end.Do(func() { close(r.done) })
-	return r.Listener.Close()
-}
-
-type roomConn struct {
-	net.Conn
-	leave func()
-}
-
-// CloseWrite ends our direction, for those who want to hear the end of the other.
-func (c *roomConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
-
-func (c *roomConn) Close() error {
-	c.leave()
-	return c.Conn.Close()
 }

@@ -1,0 +1,93 @@
+package appliance
+
+import (
+	"context"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// room limits the connections that are open at the same time; more wait in the kernel's queue.
+type room struct {
+	net.Listener
+	free chan struct{}
+	end  sync.Once
+	done chan struct{}
+}
+
+func newRoom(l net.Listener, most int) *room {
+	return &room{Listener: l, free: make(chan struct{}, most), done: make(chan struct{})}
+}
+
+// Accept waits for room, then for a connection.
+func (r *room) Accept() (net.Conn, error) {
+	select {
+	case r.free <- struct{}{}:
+	case <-r.done:
+		return nil, net.ErrClosed
+	}
+	c, err := r.Listener.Accept()
+	if err != nil {
+		<-r.free
+		return nil, err
+	}
+	return &roomConn{Conn: c, room: r}, nil
+}
+
+// Close ends the listener and whoever waits for room.
+func (r *room) Close() error {
+	r.end.Do(func() { close(r.done) })
+	return r.Listener.Close()
+}
+
+// roomConn gives its room back once, when it is closed.
+type roomConn struct {
+	net.Conn
+	room *room
+	left atomic.Bool
+}
+
+// CloseWrite ends our direction, for those who want to hear the end of the other.
+func (c *roomConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+func (c *roomConn) Close() error {
+	if !c.left.Swap(true) {
+		<-c.room.free
+	}
+	return c.Conn.Close()
+}
+
+// Waves of connections leave grown stacks and garbage that the collector would keep for later. On a
+// gateway nothing comes later: after a wave the memory goes back to the system.
+const (
+	trimEvery = 5 * time.Second
+	trimAfter = 100 // connections that came or went
+)
+
+// trim gives memory back after each wave of connections, once it is over.
+func trim(ctx context.Context, connections func() int) {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	trimmed, before := 0, 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := connections()
+		still := now-before < trimAfter/10 && before-now < trimAfter/10
+		if still && (now-trimmed >= trimAfter || trimmed-now >= trimAfter) {
+			debug.FreeOSMemory()
+			trimmed = now
+		}
+		before = now
+	}
+}
