@@ -402,6 +402,7 @@ func (s *session) leave() {
 		s.srv.count.connected.Add(-1)
 	}
 	s.srv.system.leave(s)
+	s.settleAcks() // an ack may have come together with the end
 	s.mu.Lock()
 	links := s.links
 	s.links = nil
