@@ -52,7 +52,7 @@ func (s *serving) run(ctx context.Context, c *call) error {
 		}
 		return err
 	}
-	err = c.welcome(cfg, a.Addr())
+	err = c.welcome(cfg, a.Addr(), a.MQTTAddr())
 	if err == nil {
 		<-ctx.Done()
 	}
@@ -89,7 +89,7 @@ func (s *serving) configure(c *call) (appliance.Config, error) {
 		text := strings.NewReplacer("http.addr:", "flag -http:", "mqtt.addr:", "flag -mqtt:").Replace(err.Error())
 		return cfg, usage("serve", "serve: %s", text)
 	}
-	return cfg.WithDefaults(), nil
+	return cfg, nil // the appliance adds the defaults, and wants to know what was chosen
 }
 
 // logger writes to standard error, as JSON with -json.
@@ -106,7 +106,7 @@ func (c *call) logger(level string) *slog.Logger {
 }
 
 // welcome says where the appliance is, and how to try it.
-func (c *call) welcome(cfg appliance.Config, addr string) error {
+func (c *call) welcome(cfg appliance.Config, addr, mqtt string) error {
 	if cfg.AnonymousOpen() {
 		c.note("WARNING: anonymous access is open: whoever reaches %s may publish %s and subscribe %s without a token", addr,
 			orNone(joinFilters(cfg.Access.Anonymous.Publish)), orNone(joinFilters(cfg.Access.Anonymous.Subscribe)))
@@ -115,11 +115,16 @@ func (c *call) welcome(cfg appliance.Config, addr string) error {
 		return c.printValue(struct {
 			Version string `json:"version"`
 			HTTP    string `json:"http"`
+			MQTT    string `json:"mqtt,omitempty"`
 			Data    string `json:"data"`
-		}{c.Version, addr, cfg.Data})
+		}{c.Version, addr, mqtt, cfg.Data})
 	}
-	return c.print(fmt.Sprintf("edgepost %s serves %s with its data in %s.\nTry it from another terminal: add a device, be it, and reach it.\n\n%s\n",
-		c.Version, reachable(addr), cfg.Data, tryIt(c.prog, cfg.Data)))
+	also := "MQTT is not served: its port is another program's; choose one with -mqtt.\n"
+	if mqtt != "" {
+		also = "MQTT is served on " + mqtt + ".\n"
+	}
+	return c.print(fmt.Sprintf("edgepost %s serves %s with its data in %s.\n%sTry it from another terminal: add a device, be it, and reach it.\n\n%s\n",
+		c.Version, reachable(addr), cfg.Data, also, tryIt(c.prog, cfg.Data)))
 }
 
 func orNone(s string) string {
