@@ -124,7 +124,7 @@ func (w *load) deliversWhileFull(t *testing.T, rnd *rand.Rand) {
 
 // backlog counts the acknowledged messages that a subscription has not yet received.
 func (w *load) backlog(sub string) (n int) {
-	for _, s := range w.l.unreceived(w.who) {
+	for _, s := range w.l.unreceived() {
 		if s == sub {
 			n++
 		}

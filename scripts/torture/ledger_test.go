@@ -18,6 +18,8 @@ import (
 // return success. So the ledger counts lives: even ones are certain, a cut begins an odd one, and
 // what crosses the border of two lives counts as read in the odd one.
 type ledger struct {
+	who audience
+
 	mu    sync.Mutex
 	life  int
 	msgs  map[string]*letter  // by name; written before the first attempt to publish
@@ -41,10 +43,11 @@ type inbox struct {
 	has  map[string]int  // id: how often it came; written before it is acknowledged
 	done map[string]bool // id: its client has acknowledged it, or is about to
 	name map[string]string
+	due  int // acknowledged messages for it
 }
 
-func newLedger() *ledger {
-	return &ledger{msgs: map[string]*letter{}, order: map[string][]uint64{}, boxes: map[string]*inbox{}}
+func newLedger(who audience) *ledger {
+	return &ledger{who: who, msgs: map[string]*letter{}, order: map[string][]uint64{}, boxes: map[string]*inbox{}}
 }
 
 // now is the current life; see [ledger.firm].
@@ -112,6 +115,23 @@ func (l *ledger) ack(life int, name string, s stored) {
 	m.id, m.seq = s.ID, s.Seq
 	l.acked = append(l.acked, m)
 	l.order[m.topic] = append(l.order[m.topic], s.Seq)
+	for _, sub := range l.who(m.topic) {
+		l.boxLocked(sub).due++
+	}
+}
+
+// behind reports whether a receiver of the topic is so far behind that publishing must wait: one that
+// pins too much of the log gets less than everything, and that is promised, too.
+func (l *ledger) behind(topic string) bool {
+	const most = 3000
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, sub := range l.who(topic) {
+		if b := l.boxLocked(sub); b.due-len(b.has) > most {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *ledger) boxLocked(sub string) *inbox {
@@ -187,21 +207,21 @@ func (l *ledger) someAcked(n int, rnd *rand.Rand) []letter {
 type audience func(topic string) []string
 
 // missing returns the acknowledged messages that a subscription should have and has not.
-func (l *ledger) missing(who audience) (bad []string) {
-	for m, sub := range l.unreceived(who) {
+func (l *ledger) missing() (bad []string) {
+	for m, sub := range l.unreceived() {
 		bad = append(bad, fmt.Sprintf("%s never received %s (%s) on %s, which was acknowledged", sub, m.id, m.name, m.topic))
 	}
 	return bad
 }
 
 // unreceived yields each pair of an acknowledged message and a subscription that has not received it.
-func (l *ledger) unreceived(who audience) func(yield func(letter, string) bool) {
+func (l *ledger) unreceived() func(yield func(letter, string) bool) {
 	return func(yield func(letter, string) bool) {
 		l.mu.Lock()
 		var list []*letter
 		var subs []string
 		for _, m := range l.acked {
-			for _, sub := range who(m.topic) {
+			for _, sub := range l.who(m.topic) {
 				if l.boxLocked(sub).has[m.id] == 0 {
 					list, subs = append(list, m), append(subs, sub)
 				}
@@ -217,7 +237,7 @@ func (l *ledger) unreceived(who audience) func(yield func(letter, string) bool) 
 }
 
 // check returns everything in the ledger that goes against the promises, but for what is missing.
-func (l *ledger) check(who audience) []string {
+func (l *ledger) check() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	bad := slices.Clone(l.bad)
@@ -231,7 +251,7 @@ func (l *ledger) check(who audience) []string {
 				bad = append(bad, fmt.Sprintf("%s was stored twice: as %s and as %s", name, first, id))
 			case m.id != "" && m.id != id:
 				bad = append(bad, fmt.Sprintf("%s was acknowledged as %s and came as %s", name, m.id, id))
-			case !slices.Contains(who(m.topic), sub):
+			case !slices.Contains(l.who(m.topic), sub):
 				bad = append(bad, fmt.Sprintf("%s received %s, which is not for it", sub, m.topic))
 			}
 			ids[name] = id
@@ -242,21 +262,23 @@ func (l *ledger) check(who audience) []string {
 			bad = append(bad, topic+": what was published later was stored earlier")
 		}
 	}
-	return append(bad, l.checkBatchesLocked(who)...)
+	return append(bad, l.checkBatchesLocked()...)
 }
 
 // checkBatchesLocked: of a batch everything is stored or nothing.
-func (l *ledger) checkBatchesLocked(who audience) (bad []string) {
+func (l *ledger) checkBatchesLocked() (bad []string) {
+	came := map[string]bool{} // by name
+	for _, b := range l.boxes {
+		for _, name := range b.name {
+			came[name] = true
+		}
+	}
 	there, size := map[string]int{}, map[string]int{}
 	for name, m := range l.msgs {
-		if m.batch == "" {
-			continue
-		}
-		size[m.batch]++
-		for _, sub := range who(m.topic) {
-			if slices.ContainsFunc(l.boxLocked(sub).list, func(d delivery) bool { return l.boxLocked(sub).name[d.ID] == name }) {
+		if m.batch != "" {
+			size[m.batch]++
+			if came[name] {
 				there[m.batch]++
-				break
 			}
 		}
 	}

@@ -48,7 +48,7 @@ func hall(topic string) []string {
 func newLoad(t *testing.T, g *gateway) *load {
 	t.Helper()
 	w := &load{
-		t: t, g: g, l: newLedger(), who: hall, tokens: map[string]string{},
+		t: t, g: g, l: newLedger(hall), who: hall, tokens: map[string]string{},
 		stop: make(chan struct{}), quit: make(chan struct{}), refused: map[string]int{},
 	}
 	w.app = g.addKey()
@@ -138,6 +138,7 @@ func (w *load) publish(name, topic string, sz sizes, wait time.Duration, seed ui
 	w.pubs.Go(func() {
 		a, rnd := w.g.api(w.app), rand.New(rand.NewPCG(seed, 1))
 		for n := 0; !stopped(w.stop); n++ {
+			w.await(topic)
 			id := fmt.Sprintf("%s-%d", name, n)
 			payload := w.l.try(id, topic, sz.pick(rnd), "")
 			for !stopped(w.stop) {
@@ -157,6 +158,13 @@ func (w *load) publish(name, topic string, sz sizes, wait time.Duration, seed ui
 			}
 		}
 	})
+}
+
+// await waits until the receivers of the topic are not too far behind.
+func (w *load) await(topic string) {
+	for w.l.behind(topic) && !stopped(w.stop) {
+		pause(w.stop, 5*time.Millisecond)
+	}
 }
 
 // noteRefusal counts why a publish failed, and fails the test when it should not have.
@@ -185,6 +193,7 @@ func (w *load) publishBatches(name, topic string, count int, sz sizes, seed uint
 	w.pubs.Go(func() {
 		a, rnd := w.g.api(w.app), rand.New(rand.NewPCG(seed, 4))
 		for n := 0; !stopped(w.stop); n++ {
+			w.await(topic)
 			batch := fmt.Sprintf("%s-%d", name, n)
 			var events []map[string]any
 			var names []string
@@ -249,7 +258,8 @@ func (w *load) publishWS(name, topic string, depth int, sz sizes, seed uint64) {
 func (w *load) pipeline(link *link, life int, name, topic string, depth int, sz sizes, n int, rnd *rand.Rand) int {
 	waiting := map[int64]string{}
 	for {
-		for len(waiting) < depth && !stopped(w.stop) {
+		for len(waiting) < depth && !stopped(w.stop) && (len(waiting) == 0 || !w.l.behind(topic)) {
+			w.await(topic)
 			n++
 			id := fmt.Sprintf("%s-%d", name, n)
 			payload := w.l.try(id, topic, sz.pick(rnd), "")

@@ -50,10 +50,10 @@ func (w *load) conclude(rnd *rand.Rand, least int) {
 	w.t.Helper()
 	w.hush()
 	var missing []string
-	soon(60*time.Second, func() bool { missing = w.l.missing(w.who); return len(missing) == 0 })
+	soon(60*time.Second, func() bool { missing = w.l.missing(); return len(missing) == 0 })
 	report(w.t, missing)
 	w.settleDown(rnd)
-	report(w.t, w.l.check(w.who))
+	report(w.t, w.l.check())
 	acked, tried, received := w.l.counts()
 	w.t.Logf("%d acknowledged of %d tried; %d received; refused %v", acked, tried, received, w.refused)
 	if acked < least {
