@@ -51,6 +51,11 @@ func (c *Courier) Attach(ctx context.Context, name string, link Link, o AttachOp
 // delivery.Policy.
 const retryRoom = 1024
 
+// looseRoom is how many settlements of one subscription may be on their way to the log before nothing
+// more is sent: a crash undoes them, so what they ended is among the first that is owed again, and is
+// flagged as far as the log knows that it may have been sent.
+const looseRoom = 2048
+
 // announceLink has the log know that transmissions may be on their way, before the first one: after
 // a crash they are flagged as possible repetitions. While the storage takes no writes delivery goes
 // on without. window is the link's, 0 for the policy's.
@@ -62,7 +67,7 @@ func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64, window 
 			if sub.spec.Kind == Shared {
 				w = sharedWindow
 			}
-			reach = w + max(retryRoom, 4*w)
+			reach = w + max(retryRoom, 4*w) + looseRoom
 			known = sub.reach >= reach
 			sub.used = c.ob.Age()
 		}
@@ -161,6 +166,7 @@ func (s *shard) nack(sub *subscription, seq uint64, delay time.Duration, reason 
 		s.settle(sub, seq, message.Dead, fails+1, reason)
 	case delivery.Retry:
 		sub.order.Take(seq)
+	case delivery.Withdrawn: // settled below
 	}
 	s.withdrawn(sub)
 	return true

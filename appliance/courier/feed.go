@@ -147,11 +147,11 @@ func (c *Courier) Expired(seqs []uint64) {
 }
 
 // owedOf returns those of the ascending numbers that the subscription owes.
-func (sub *subscription) owedOf(seqs []uint64) (owed []uint64) {
-	if len(seqs) == 0 || sub.state.Depth() == 0 {
+func (s *subscription) owedOf(seqs []uint64) (owed []uint64) {
+	if len(seqs) == 0 || s.state.Depth() == 0 {
 		return nil
 	}
-	sub.state.Each(seqs[0], seqs[len(seqs)-1], func(first, last uint64) bool {
+	s.state.Each(seqs[0], seqs[len(seqs)-1], func(first, last uint64) bool {
 		i, _ := slices.BinarySearch(seqs, first)
 		for ; i < len(seqs) && seqs[i] <= last; i++ {
 			owed = append(owed, seqs[i])

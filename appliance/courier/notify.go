@@ -270,13 +270,12 @@ func (c *Courier) presence(sub *subscription, online bool, why string) {
 // summarize stores the final receipt if nobody owes the message any more.
 func (f *finals) summarize(seq uint64) {
 	ctx, c := f.c.ctx, f.c
-	id := message.ID{Epoch: c.ob.Epoch(), Seq: seq}
 	e, err := c.ob.Read(seq)
 	if err != nil {
 		f.finished(ctx, seq, message.Lost)
 		return
 	}
-	id = e.Msg.ID
+	id := e.Msg.ID
 	t, err := c.Trace(ctx, id)
 	if err != nil {
 		return

@@ -25,26 +25,13 @@ func (c *Courier) History(ctx context.Context, q Query, may func(message.Topic) 
 			from = 1
 		}
 	}
-	limit, bytes := min(max(q.Limit, 1), 1000), 0
 	timer := time.NewTimer(q.Wait)
 	defer timer.Stop()
 	for {
 		news := c.news.channel()
-		head := c.ob.Head()
-		last := head
-		err := c.ob.Scan(q.Filter, from, head, func(m *message.Message) bool {
-			if may(m.Topic) && (m.Expires == 0 || m.Expires > c.ob.Age()) {
-				page.Messages = append(page.Messages, m)
-				bytes += len(m.Payload)
-			}
-			last = m.Seq
-			return len(page.Messages) < limit && bytes < pageBytes && ctx.Err() == nil
-		})
+		last, err := c.fill(ctx, &page, q, from, may)
 		if err != nil {
 			return Page{}, err
-		}
-		if len(page.Messages) < limit && bytes < pageBytes {
-			last = head
 		}
 		if last >= from {
 			page.Next = message.ID{Epoch: c.ob.Epoch(), Seq: last}
@@ -63,6 +50,29 @@ func (c *Courier) History(ctx context.Context, q Query, may func(message.Topic) 
 			return page, errStopping()
 		}
 	}
+}
+
+// fill reads into the page what the log has from a place on, until the page or the log ends, and
+// returns the last place read.
+func (c *Courier) fill(ctx context.Context, page *Page, q Query, from uint64, may func(message.Topic) bool) (last uint64, err error) {
+	limit, bytes, head := min(max(q.Limit, 1), 1000), 0, c.ob.Head()
+	full := false
+	err = c.ob.Scan(q.Filter, from, head, func(m *message.Message) bool {
+		if may(m.Topic) && (m.Expires == 0 || m.Expires > c.ob.Age()) {
+			page.Messages = append(page.Messages, m)
+			bytes += len(m.Payload)
+		}
+		last = m.Seq
+		full = len(page.Messages) >= limit || bytes >= pageBytes
+		return !full && ctx.Err() == nil
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if !full {
+		last = head
+	}
+	return last, err
 }
 
 // Trace tells where a message is: for each subscription that owes or owed it, the state, and the

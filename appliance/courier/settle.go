@@ -9,13 +9,11 @@ import (
 )
 
 // drop ends what is owed from outside of the protocol.
-func (s *shard) drop(sub *subscription, seq uint64, state message.State, reason string) bool {
+func (s *shard) drop(sub *subscription, seq uint64, state message.State, reason string) {
 	_, fails := sub.state.Attempts(seq)
-	if _, ok := sub.state.Drop(seq); !ok {
-		return false
+	if _, ok := sub.state.Drop(seq); ok {
+		s.settle(sub, seq, state, fails, reason)
 	}
-	s.settle(sub, seq, state, fails, reason)
-	return true
 }
 
 // settle records how a debt ended, counts it and tells who asked. The state has forgotten it.
@@ -30,6 +28,9 @@ func (s *shard) settle(sub *subscription, seq uint64, state message.State, attem
 	}
 	if sub.durable() {
 		s.c.ob.Settle(t)
+		if sub.loose++; sub.loose == looseRoom/2 {
+			s.c.ob.SettleSoon()
+		}
 	} else {
 		s.recent[s.ended%len(s.recent)] = ended{seq: seq, name: sub.spec.Name, state: state, attempts: attempts, reason: reason}
 		s.ended++
@@ -38,21 +39,39 @@ func (s *shard) settle(sub *subscription, seq uint64, state message.State, attem
 	s.c.announce(sub, t, item, id)
 }
 
+// tied notes that a settlement of the subscription is durable.
+func (s *shard) tied(sub *subscription) {
+	if sub.loose--; sub.loose == looseRoom-1 {
+		s.touch(sub)
+	}
+	sub.loose = max(sub.loose, 0)
+}
+
+// tooLoose reports whether sending more would be more than a crash could flag. While the storage takes
+// no writes nothing becomes durable, and delivery goes on without.
+func (s *shard) tooLoose(sub *subscription) bool {
+	if sub.loose < looseRoom || s.c.ob.Health() != nil {
+		return false
+	}
+	s.c.ob.SettleSoon()
+	return true
+}
+
 // forget drops what is remembered of a message on its way: the message, if a receipt was asked for, and
 // its id's number.
-func (sub *subscription) forget(seq uint64) (item *Item, id uint64) {
-	item, id = sub.asked[seq], seq
-	delete(sub.asked, seq)
-	delete(sub.held, seq)
-	delete(sub.shown, seq)
-	delete(sub.withdraw, seq)
-	for first, place := range sub.alias {
+func (s *subscription) forget(seq uint64) (item *Item, id uint64) {
+	item, id = s.asked[seq], seq
+	delete(s.asked, seq)
+	delete(s.held, seq)
+	delete(s.shown, seq)
+	delete(s.withdraw, seq)
+	for first, place := range s.alias {
 		if place == seq {
-			delete(sub.alias, first)
+			delete(s.alias, first)
 			id = first
 		}
 	}
-	sub.order.Take(seq)
+	s.order.Take(seq)
 	return item, id
 }
 

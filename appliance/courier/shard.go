@@ -224,7 +224,7 @@ func (s *shard) apply(e *outbox.Entry) {
 		if sub := s.subs[e.Notes.Sub]; sub != nil && e.Seq > sub.applied {
 			sub.remember(e.Notes.List)
 		}
-	case outbox.KindRelease: // the outbox's
+	case outbox.KindRelease, outbox.KindCleaned: // the outbox's
 	}
 	s.applied = e.Seq
 }
@@ -233,6 +233,9 @@ func (s *shard) apply(e *outbox.Entry) {
 // where a rewind came between, replay could not tell, so it counts for what is owed since, too.
 func (s *shard) settled(t *outbox.Settlement, at uint64) {
 	sub := s.subs[t.Sub]
+	if sub != nil && s.live {
+		s.tied(sub)
+	}
 	if sub == nil || at <= sub.applied || s.live && !sub.rewound {
 		return
 	}
@@ -299,7 +302,7 @@ func (s *shard) owe(sub *subscription, e *outbox.Entry) {
 			s.c.finals.check(e.Seq)
 		}
 		return
-	case Inbox, Named, Live:
+	case Inbox, Named, Live, Session, Shared:
 	}
 	sub.state.Owe(e.Seq, e.Msg.Urgent())
 	if s.live && sub.state.Depth()%limitEvery == 0 {
@@ -398,7 +401,7 @@ func (s *shard) sent(sub *subscription, d Delivery, now, deadline time.Time) {
 func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, bool) {
 	for {
 		c, ok := sub.state.Next(now)
-		if !ok {
+		if !ok || s.tooLoose(sub) {
 			return Delivery{}, false
 		}
 		item, err := s.item(c.Seq)

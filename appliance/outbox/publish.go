@@ -164,7 +164,7 @@ func (b *Outbox) first(k *idemKey, done func(message.StoredAs, error)) bool {
 	return true
 }
 
-func (b *Outbox) claim(k *idemKey, done func(message.StoredAs, error)) (as message.StoredAs, ok bool, err error, waiting bool) { //nolint:revive // the error is an answer among others here
+func (b *Outbox) claim(k *idemKey, done func(message.StoredAs, error)) (as message.StoredAs, ok bool, err error, waiting bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if as, ok, err = b.knownLocked(k); ok || err != nil {
