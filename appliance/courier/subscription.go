@@ -67,6 +67,7 @@ type subscription struct {
 	pull   bool
 	waits  []*fetch
 	order  Window
+	loose  int  // settlements handed to the outbox that are not yet durable
 	reach  int  // so many of the first owed may be on their way, the log says; 0: none
 	queued bool // is in shard.dirty
 

@@ -37,6 +37,9 @@ func (b *Outbox) Settle(list ...Settlement) {
 	}
 }
 
+// SettleSoon writes the settlements that were handed over so far, now, and does not wait.
+func (b *Outbox) SettleSoon() { b.log.Flush() }
+
 // cut bounds a reason to what a record holds, between two signs.
 func cut(reason string) string {
 	if len(reason) <= maxReason {
