@@ -170,10 +170,11 @@ type place struct {
 type flightState uint8
 
 const (
-	sending  flightState = iota + 1 // QoS 2: its id is being noted
-	sent                            // PUBLISH was written
-	noting                          // QoS 2: PUBREC came, its release is being noted
-	released                        // QoS 2: PUBREL was written
+	sending   flightState = iota + 1 // QoS 2: its id is being noted
+	sent                             // PUBLISH was written
+	noting                           // QoS 2: PUBREC came, its release is being noted
+	released                         // QoS 2: PUBREL was written
+	completed                        // PUBCOMP came; only in notes
 )
 
 // flight is one packet id that the client has not given back.
@@ -186,6 +187,7 @@ type flight struct {
 	at    place
 
 	urgent bool
+	done   bool // of one that was settled on an earlier connection: the courier was told again
 }
 
 // settled is a delivery that is over.
@@ -205,8 +207,8 @@ func (s *session) flightLocked(id uint16) int {
 	return -1
 }
 
-// nextIDLocked finds a packet id that is neither in use nor kept for a message that the client may
-// have seen. There is always one: flights are at most maxFlights, and so were kept ones.
+// nextIDLocked finds a packet id that is neither in use nor still noted for another message. There is
+// always one: flights, kept and finished ones are at most maxFlights each.
 func (s *session) nextIDLocked() uint16 {
 	for {
 		if s.lastID++; s.lastID == 0 {
@@ -218,6 +220,9 @@ func (s *session) nextIDLocked() uint16 {
 		taken := false
 		for _, k := range s.kept {
 			taken = taken || k.id == s.lastID
+		}
+		for i := range s.finished {
+			taken = taken || s.finished[i].id == s.lastID
 		}
 		if !taken {
 			return s.lastID
@@ -231,7 +236,7 @@ func (s *session) landLocked(i int) {
 	s.flights = slices.Delete(s.flights, i, i+1)
 	s.inflight--
 	if f.noted {
-		s.noteLocked(noteOp{note: courier.Note{Key: noteOutbound | uint32(f.id)}})
+		s.noteLocked(forgetOp(f.id))
 	}
 }
 
@@ -342,6 +347,8 @@ func (s *session) pubcomp(p *packet.Packet) bool {
 	switch {
 	case i < 0:
 		s.srv.count.unknownAcks.Add(1)
+	case s.flights[i].state == released && s.flights[i].noted:
+		s.finishLocked(i)
 	case s.flights[i].state == released:
 		s.landLocked(i)
 	default: // no PUBREL was sent for it

@@ -112,15 +112,20 @@ func (s *session) actLocked(op *noteOp) {
 // A note about an outgoing message: one byte of state, QoS and urgency, one of source, then the
 // sequence number as a varint.
 const (
-	noteReleased = 1 << 0
-	noteQoS2     = 1 << 1
-	noteUrgent   = 1 << 2
+	noteReleased  = 1 << 0
+	noteQoS2      = 1 << 1
+	noteUrgent    = 1 << 2
+	noteCompleted = 1 << 3 // PUBCOMP came; the message may not be settled durably yet
 )
 
 func (f *flight) note(as flightState) courier.Note {
 	var flags byte
-	if as == released {
+	switch as {
+	case sending, sent, noting:
+	case released:
 		flags |= noteReleased
+	case completed:
+		flags |= noteReleased | noteCompleted
 	}
 	if f.qos == message.ExactlyOnce {
 		flags |= noteQoS2
@@ -174,6 +179,10 @@ func (s *session) restoreOutbound(id uint16, value []byte) {
 	if flags&noteQoS2 != 0 {
 		qos = message.ExactlyOnce
 	}
+	if flags&noteCompleted != 0 {
+		s.finished = append(s.finished, finished{id: id, at: place{from, seq}})
+		return
+	}
 	if flags&noteReleased != 0 {
 		s.flights = append(s.flights, flight{id: id, qos: qos, state: released, noted: true, at: place{from, seq}})
 		s.inflight++
@@ -185,27 +194,98 @@ func (s *session) restoreOutbound(id uint16, value []byte) {
 	s.kept[place{from, seq}] = keptID{id: id, qos: qos, urgent: flags&noteUrgent != 0}
 }
 
-// keptLocked returns the id under which the message was sent on an earlier connection. A first
-// transmission behind it says that an older one is not owed any more, because repetitions go first
-// in their lane: its id is free.
+// keptLocked returns the id under which the message was sent on an earlier connection.
 func (s *session) keptLocked(e *entry) (keptID, bool) {
-	if len(s.kept) == 0 {
-		return keptID{}, false
-	}
 	at := place{e.link.source, e.seq}
 	if k, ok := s.kept[at]; ok {
 		delete(s.kept, at)
 		return k, true
 	}
 	if !e.again && !e.item.Msg.Urgent() {
-		for p, k := range s.kept {
-			if p.source == at.source && p.seq < at.seq && !k.urgent {
-				delete(s.kept, p)
-				s.noteLocked(noteOp{note: courier.Note{Key: noteOutbound | uint32(k.id)}})
-			}
-		}
+		s.sweepLocked(at)
 	}
 	return keptID{}, false
+}
+
+// sweepLocked acts on a first transmission: an older message is not owed any more, because
+// repetitions go first in their lane.
+func (s *session) sweepLocked(at place) {
+	for p, k := range s.kept {
+		if p.source == at.source && p.seq < at.seq && !k.urgent {
+			delete(s.kept, p)
+			s.noteLocked(forgetOp(k.id))
+		}
+	}
+	for i := range s.finished {
+		if f := &s.finished[i]; f.at.source == at.source && f.at.seq < at.seq && !f.urgent {
+			f.settled = true
+		}
+	}
+}
+
+func forgetOp(id uint16) noteOp {
+	return noteOp{note: courier.Note{Key: noteOutbound | uint32(id)}}
+}
+
+// finished is a message of QoS 2 that the client has completed. Its note stays until the courier's
+// settlement is on its way to the disk: were it forgotten earlier, a crash would repeat the message.
+type finished struct {
+	id      uint16
+	at      place
+	urgent  bool
+	settled bool // the courier was told, or does not owe it any more
+}
+
+const (
+	forgetBatch = 64          // finished ones that are forgotten together
+	forgetAfter = time.Second // or when the oldest is so old
+)
+
+// finishLocked ends a durable exchange of QoS 2.
+func (s *session) finishLocked(i int) {
+	f := s.flights[i]
+	s.flights = slices.Delete(s.flights, i, i+1)
+	s.inflight--
+	if len(s.finished) == 0 {
+		s.finishing = s.srv.now()
+	}
+	s.finished = append(s.finished, finished{id: f.id, at: f.at, urgent: f.urgent, settled: f.link != nil || f.done})
+	if len(s.finished) >= forgetBatch {
+		s.startLocked()
+	}
+}
+
+// forgetFinished has the notes of finished messages forgotten, some at a time. The writer and the end
+// of the session call it.
+func (s *session) forgetFinished(all bool) {
+	s.mu.Lock()
+	due := len(s.finished) >= forgetBatch || len(s.finished) > 0 && (all || s.srv.now()-s.finishing >= int64(forgetAfter))
+	var list []finished
+	for _, f := range s.finished {
+		if due && f.settled {
+			list = append(list, f)
+		}
+	}
+	s.mu.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	s.settleAcks()
+	// What was acknowledged before this call is settled when it returns, and rides in the frame of
+	// the next note at the latest.
+	ctx, cancel := s.srv.request()
+	_, _, err := s.srv.o.Sessions.SessionState(ctx, s.grant, s.client)
+	cancel()
+	if err != nil {
+		return // stopping, most likely: the notes stay
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range list {
+		s.noteLocked(forgetOp(f.id))
+	}
+	s.finished = slices.DeleteFunc(s.finished, func(f finished) bool { return slices.Contains(list, f) })
+	s.finishing = s.srv.now()
 }
 
 // noteFlights makes durable, at the end of a connection, under which ids messages of QoS 1 are on
@@ -215,8 +295,13 @@ func (s *session) noteFlights() {
 	if !s.durable || s.expiry == 0 {
 		return
 	}
+	s.forgetFinished(true)
 	s.mu.Lock()
 	var list []courier.Note
+	for _, f := range s.finished {
+		was := flight{id: f.id, qos: message.ExactlyOnce, at: f.at, urgent: f.urgent}
+		list = append(list, was.note(completed))
+	}
 	for i := range s.flights {
 		if f := &s.flights[i]; f.qos == message.AtLeastOnce && !f.noted && f.at.source != fromShared {
 			list = append(list, f.note(sent))

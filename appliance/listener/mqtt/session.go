@@ -67,23 +67,25 @@ type session struct {
 	lastRead int64    // when the newest packet came, on Server.now
 	respawns int64    // when the respawns so far are paid for, on Server.now
 
-	mu       sync.Mutex
-	wake     sync.Cond // the reader waits here: for room, and at the end for the writer
-	subs     *filters  // replaced, never changed
-	links    []*link
-	ctrl     []byte // answers and acks, encoded; they go before messages
-	out      *queue
-	queued   int
-	inflight int
-	refused  int
-	flights  []flight // in the order of their first transmission on this connection
-	kept     map[place]keptID
-	lastID   uint16
-	notes    noteRoom
-	owed     owed
-	settled  []settled // to be acknowledged to the courier by the writer
-	aliased  map[string]uint16
-	ended    chan struct{} // made by whoever waits for the end
+	mu        sync.Mutex
+	wake      sync.Cond // the reader waits here: for room, and at the end for the writer
+	subs      *filters  // replaced, never changed
+	links     []*link
+	ctrl      []byte // answers and acks, encoded; they go before messages
+	out       *queue
+	queued    int
+	inflight  int
+	refused   int
+	flights   []flight // in the order of their first transmission on this connection
+	kept      map[place]keptID
+	finished  []finished
+	finishing int64 // when the oldest of finished came, on Server.now
+	lastID    uint16
+	notes     noteRoom
+	owed      owed
+	settled   []settled // to be acknowledged to the courier by the writer
+	aliased   map[string]uint16
+	ended     chan struct{} // made by whoever waits for the end
 
 	held    bool // messages wait until an answer is written
 	writing bool // a writer goroutine exists; it alone writes

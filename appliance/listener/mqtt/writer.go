@@ -80,6 +80,7 @@ func (s *session) write() {
 	buf := s.srv.pools.buffers.Get().(*[]byte)
 	for {
 		s.settleAcks()
+		s.forgetFinished(false)
 		s.storeNotes()
 		q, more := s.due(buf)
 		if !more {
@@ -304,7 +305,7 @@ func (s *session) takeOff(e *entry, pub *packet.Publish, qos message.QoS) bool {
 		return true
 	}
 	f := flight{qos: qos, state: sent, link: e.link, at: place{e.link.source, e.seq}, urgent: e.item.Msg.Urgent()}
-	if e.again && s.doneLocked(f.at) {
+	if s.doneLocked(f.at) {
 		s.inflight--
 		s.settleLocked(e.link, e.seq, packet.Success)
 		return false
@@ -329,11 +330,18 @@ func (s *session) takeOff(e *entry, pub *packet.Publish, qos message.QoS) bool {
 	return true
 }
 
-// doneLocked reports whether the client has had the message on an earlier connection and only its
-// PUBCOMP is missing.
+// doneLocked reports whether the client has had the message on an earlier connection, so that only its
+// settlement is missing.
 func (s *session) doneLocked(at place) bool {
+	for i := range s.finished {
+		if f := &s.finished[i]; f.at == at {
+			f.settled = true
+			return true
+		}
+	}
 	for i := range s.flights {
 		if f := &s.flights[i]; f.at == at && f.link == nil && f.state == released {
+			f.done = true
 			return true
 		}
 	}
