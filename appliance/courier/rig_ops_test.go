@@ -210,7 +210,7 @@ func (r *rig) adopt(s *mSub, filters []message.Filter, after uint64, gap bool) {
 	}
 	for place := range owed {
 		if s.owed[place] == nil {
-			s.owed[place] = &mDebt{}
+			s.owed[place] = &mDebt{born: time.Now()} // an older end is another debt's
 			delete(s.ended, place)
 		}
 	}
@@ -233,13 +233,18 @@ func (r *rig) attach() {
 	case 1:
 		o.AckTimeout = r.half(3 * time.Second)
 	}
+	r.attachTo(s, l, o)
+}
+
+func (r *rig) attachTo(s *mSub, l *mLink, o AttachOptions) {
+	r.t.Helper()
 	r.collect()
 	old := s.link
 	a, err := r.c.Attach(context.Background(), s.name, l, o)
 	if err != nil {
 		r.fail("attach %s: %v", s.name, err)
 	}
-	r.say("attach %s window %d auto %t room %d", s.name, o.Window, l.auto, l.room)
+	r.say("attach %s window %d auto %t", s.name, o.Window, l.auto)
 	if old != nil {
 		if _, lost := old.take(); !slices.Equal(lost, []Cause{TakenOver}) {
 			r.fail("%s: the older link was told %v", s.name, lost)

@@ -83,6 +83,7 @@ type mSub struct {
 }
 
 type mDebt struct {
+	born     time.Time
 	sends    int
 	withdraw bool // cancelled while on its way
 	fails    int
@@ -245,23 +246,27 @@ func (r *rig) restart() {
 	r.after()
 }
 
-// crash goes on with a copy of the directory as it is now.
-func (r *rig) crash(during func()) {
+type outboxEntry = outbox.Entry
+
+// crash goes on with a copy of the directory as it is now, or with busy as it is while something is
+// going on; then found looks what became of that.
+func (r *rig) crash(busy func(), found ...func()) {
 	r.say("crash")
 	now := time.Now()
-	if during == nil {
+	if busy == nil {
 		r.collect()
 	} else {
-		during()
+		busy()
 	}
 	r.copyDir()
-	if during != nil {
-		synctest.Wait()
-	}
+	synctest.Wait()
 	r.close()
 	_ = os.RemoveAll(r.dirOf(r.lives))
 	r.newLife()
 	r.open()
+	for _, f := range found {
+		f()
+	}
 	r.undo(now)
 	r.after()
 }
