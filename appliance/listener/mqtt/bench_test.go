@@ -1,0 +1,274 @@
+package mqtt
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"edgepost/appliance/courier"
+	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/listener/mqtt/packet"
+	"edgepost/appliance/message"
+)
+
+// stub is a core that costs nothing.
+type stub struct {
+	*fakeCore
+	mu    sync.Mutex
+	links []*stubLink
+}
+
+func (*stub) Authenticate(context.Context, auth.Credentials) (*auth.Grant, error) {
+	all := message.Rules{Publish: []message.Filter{"#"}, Subscribe: []message.Filter{"#"}}
+	return auth.NewGrant(auth.Anonymous, "", false, all), nil
+}
+
+func (*stub) PublishAsync(_ *auth.Grant, _ *message.Message, done func(message.StoredAs, error)) {
+	done(message.StoredAs{}, nil)
+}
+
+func (c *stub) OpenSession(_ context.Context, _ *auth.Grant, _ courier.SessionSpec, l courier.Link, _ courier.AttachOptions) (courier.Attachment, error) {
+	a := &stubLink{link: l, ready: make(chan struct{}, 1)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.links = append(c.links, a)
+	return a, nil
+}
+
+func (*stub) ChangeSession(context.Context, *auth.Grant, courier.SessionSpec, []message.Filter) error {
+	return nil
+}
+
+func (*stub) Retained(context.Context, *auth.Grant, message.Filter) ([]*message.Message, error) {
+	return nil, nil
+}
+
+type stubLink struct {
+	link  courier.Link
+	ready chan struct{}
+}
+
+func (*stubLink) Ack([]uint64)                             {}
+func (*stubLink) Nack(uint64, time.Duration, string, bool) {}
+func (*stubLink) Close()                                   {}
+func (l *stubLink) Ready() {
+	select {
+	case l.ready <- struct{}{}:
+	default:
+	}
+}
+
+func stubServer(b *testing.B, o Options) (*stub, *Server, string) {
+	core := &stub{fakeCore: newFakeCore()}
+	o.Authenticator, o.Publisher, o.Sessions, o.Subscriber, o.Log = core, core, core, core, slog.New(slog.DiscardHandler)
+	s := New(o)
+	return core, s, serveOn(b, s)
+}
+
+// cpuTime is what the process used so far, kernel included: on a shared machine the only steady
+// figure.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkPublish: one client, N publishes of QoS 1 and 256 bytes in windows of 100 over loopback; the
+// client's own reading and writing are in the figures.
+func BenchmarkPublish(b *testing.B) {
+	_, _, addr := stubServer(b, Options{})
+	p := dialTCP(b, addr, packet.V311, "id=a clean")
+	one, err := build("publish t=bench/topic q=1 id=1 p=REPEAT(x,256)", packet.V311)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var batch []byte
+	for range 100 {
+		batch = append(batch, one...)
+	}
+	_ = p.conn.(net.Conn).SetDeadline(time.Time{})
+	acks := make([]byte, 400)
+	b.ReportAllocs()
+	cpu := cpuTime()
+	b.ResetTimer()
+	for range b.N/100 + 1 {
+		if _, err := p.conn.Write(batch); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(p.conn, acks); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+}
+
+// BenchmarkFanOut delivers every message to 1,000 sessions whose clients live in another process; the CPU
+// is the server's alone.
+func BenchmarkFanOut(b *testing.B) {
+	for _, qos := range []int{0, 1} {
+		b.Run("qos="+strconv.Itoa(qos), func(b *testing.B) { benchmarkFanOut(b, qos) })
+	}
+}
+
+func benchmarkFanOut(b *testing.B, qos int) {
+	const clients = 1000
+	core, _, addr := stubServer(b, Options{MaxBytes: 1 << 20})
+	stop := startClients(b, addr, clients, "drain"+strconv.Itoa(qos))
+	defer stop()
+	payload := []byte(strings.Repeat("x", 128))
+	cpu := cpuTime()
+	b.ResetTimer()
+	for i := range b.N {
+		m := message.New("alarm/all", payload)
+		item := courier.NewItem(m)
+		d := courier.Delivery{Item: item, Attempt: 1}
+		if qos > 0 {
+			d.Seq = uint64(i + 1)
+		}
+		for _, w := range core.links {
+			for !w.link.Deliver(d) {
+				if qos == 0 {
+					time.Sleep(100 * time.Microsecond)
+					continue
+				}
+				<-w.ready
+			}
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N)/clients, "cpu-ns/delivery")
+}
+
+// BenchmarkIdle is what 2,000 connections cost that do nothing, each with one filter.
+func BenchmarkIdle(b *testing.B) {
+	const clients = 2000
+	_, s, addr := stubServer(b, Options{})
+	warm := dialTCP(b, addr, packet.V311, "id=warm clean") // pools, first goroutines
+	warm.send("pingreq")
+	warm.want("pingresp")
+	before := measure()
+	stop := startClients(b, addr, clients, "idle")
+	defer stop()
+	if n := s.Stats().Clients; n != clients+1 {
+		b.Fatalf("%d clients", n)
+	}
+	after := measure()
+	per := func(a, b uint64) float64 { return (float64(a) - float64(b)) / clients / 1024 }
+	b.ReportMetric(per(after.rss, before.rss), "KiB-rss/conn")
+	b.ReportMetric(per(after.heap, before.heap), "KiB-heap/conn")
+	b.ReportMetric(per(after.stack, before.stack), "KiB-stack/conn")
+	b.ReportMetric(0, "ns/op")
+}
+
+type memory struct{ rss, heap, stack uint64 }
+
+func measure() memory {
+	for range 3 {
+		debug.FreeOSMemory()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	out := memory{heap: m.HeapAlloc, stack: m.StackInuse}
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, _ := strconv.ParseUint(strings.Fields(kb)[0], 10, 64)
+			out.rss = n << 10
+		}
+	}
+	return out
+}
+
+// startClients runs TestClients in another process and returns when all have connected.
+func startClients(b *testing.B, addr string, n int, what string) (stop func()) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestClients$")
+	cmd.Env = append(os.Environ(), "MQTT_ADDR="+addr, "MQTT_WHAT="+what, "MQTT_CLIENTS="+strconv.Itoa(n))
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
+		b.Fatalf("clients: %q %v", line, err)
+	}
+	return func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	}
+}
+
+// TestClients is the other process of the benchmarks; on its own it does nothing.
+func TestClients(t *testing.T) {
+	addr, what := os.Getenv("MQTT_ADDR"), os.Getenv("MQTT_WHAT")
+	if addr == "" {
+		t.Skip("only as a child of a benchmark")
+	}
+	limit := syscall.Rlimit{}
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		limit.Cur = limit.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	}
+	n, _ := strconv.Atoi(os.Getenv("MQTT_CLIENTS"))
+	for i := range n {
+		p := dialTCP(t, addr, packet.V311, fmt.Sprintf("id=c%d clean", i))
+		_ = p.conn.(net.Conn).SetDeadline(time.Time{})
+		p.send("subscribe id=1 f=alarm/#:" + strings.TrimPrefix(strings.TrimPrefix(what, "drain"), "idle") + ":1")
+		if got := p.next(); !strings.HasPrefix(got, "suback") {
+			t.Fatal(got)
+		}
+		if strings.HasPrefix(what, "drain") {
+			go drain(p, what == "drain1") // ends with the process
+		}
+	}
+	_, _ = os.Stdout.WriteString("ready\n")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// drain reads everything; it acknowledges what it can find without decoding, because all packets
+// have the same length.
+func drain(p *peer, ack bool) {
+	const size = 1 + 2 + 2 + 9 + 2 + 128
+	b := make([]byte, 0, 64<<10)
+	for {
+		n, err := p.conn.Read(b[len(b):cap(b)])
+		if err != nil {
+			return
+		}
+		if !ack {
+			continue
+		}
+		b = b[:len(b)+n]
+		var acks []byte
+		for len(b) >= size {
+			acks = append(acks, 0x40, 2, b[14], b[15])
+			b = b[size:]
+		}
+		b = append(make([]byte, 0, 64<<10), b...)
+		if _, err := p.conn.Write(acks); err != nil {
+			return
+		}
+	}
+}
