@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"edgepost/appliance/message"
@@ -293,11 +294,16 @@ func stampMessage(m *message.Message, seq, origin uint64, stamp wal.Stamp, epoch
 		m.Time = time.Unix(0, stamp.Wall)
 	}
 	if m.TTL > 0 {
-		m.Expires = stamp.Age + int64(m.TTL)
-		if m.Delay > 0 {
-			m.Expires += int64(m.Delay)
-		}
+		m.Expires = later(later(stamp.Age, int64(m.TTL)), int64(m.Delay))
 	}
+}
+
+// later adds a span of time to an age; it stops at the end of time.
+func later(age, span int64) int64 {
+	if span > math.MaxInt64-age {
+		return math.MaxInt64
+	}
+	return age + span
 }
 
 func appendProperties(b []byte, ps []message.Property) []byte {

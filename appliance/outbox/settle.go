@@ -107,8 +107,8 @@ func appendRuns(b []byte, g []Settlement, base uint64) []byte {
 	return b
 }
 
-// maxRun bounds what one damaged run can claim: no frame settles more.
-const maxRun = 1 << 20
+// maxRun bounds what a run can claim: no record holds more than settleBatch.
+const maxRun = 16 * settleBatch
 
 // decodeSettlements is the inverse of appendSettlements, without the leading kind.
 func decodeSettlements(data []byte) ([]Settlement, error) {

@@ -61,7 +61,7 @@ func (t *tables) apply(e *Entry, stamp wal.Stamp) {
 			t.idem.put(e.idem.key, idemEntry{body: e.idem.body, seq: e.Seq, age: stamp.Age})
 		}
 		if e.Held {
-			t.delay(delayed{Seq: e.Seq, Due: stamp.Age + int64(e.Msg.Delay)})
+			t.delay(delayed{Seq: e.Seq, Due: later(stamp.Age, int64(e.Msg.Delay))})
 		} else if e.Msg.Expires != 0 {
 			t.expires(e.Seq, e.Msg.Expires)
 		}
