@@ -14,9 +14,9 @@ func readAvailable(fd uintptr, b []byte) (int, error) {
 	for {
 		n, err := syscall.Read(int(fd), b)
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // the system call returns it bare
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // the same
+		case err == syscall.EAGAIN:
 			return 0, err
 		case err != nil:
 			return 0, os.NewSyscallError("read", err)
