@@ -60,6 +60,8 @@ type Outbox struct {
 	weighed atomic.Int64 // messages that weight counts
 	weight  atomic.Int64 // bytes of their records
 
+	forgotten uint64 // see [Outbox.Forgotten]
+
 	unwatched int64 // bytes stored since the last look at the budget; the committer's
 
 	mu       sync.Mutex // guards the tables below

@@ -376,7 +376,7 @@ func randomHistory(x *box, r *rand.Rand) {
 				}
 			})
 		case n < 80:
-			for seq := range x.feed.owed {
+			for _, seq := range x.owed() {
 				if r.IntN(3) == 0 {
 					x.end([]message.State{message.Delivered, message.Dead, message.Sent}[r.IntN(3)], seq)
 				}
@@ -422,13 +422,10 @@ type described struct {
 }
 
 func (x *box) describe() described {
+	owed := x.owed()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	d := described{dead: slices.Clone(x.tables.dead.Entries), nextDed: x.tables.dead.next, delayed: slices.Clone(x.tables.delayed), idem: map[[16]byte]idemEntry{}}
-	for seq := range x.feed.owed {
-		d.owed = append(d.owed, seq)
-	}
-	slices.Sort(d.owed)
+	d := described{owed: owed, dead: slices.Clone(x.tables.dead.Entries), nextDed: x.tables.dead.next, delayed: slices.Clone(x.tables.delayed), idem: map[[16]byte]idemEntry{}}
 	for k, e := range x.tables.idem.by {
 		d.idem[k] = e
 	}

@@ -45,7 +45,7 @@ type testFeed struct {
 	seen     []uint64 // what came live, in order
 	expired  []uint64
 	stopping bool
-	live     bool
+	fan      int // besides, so many others owe the same
 }
 
 func newTestFeed() *testFeed { return &testFeed{owed: map[uint64]bool{}} }
@@ -113,7 +113,9 @@ func (f *testFeed) Live(first, last uint64, add func(first, last uint64)) error 
 	}
 	for n := range f.owed {
 		if first <= n && n <= last {
-			add(n, n)
+			for range f.fan + 1 {
+				add(n, n)
+			}
 		}
 	}
 	return nil
@@ -133,6 +135,13 @@ func (f *testFeed) has(seq uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.owed[seq]
+}
+
+// owed lists what the feed owes.
+func (x *box) owed() []uint64 {
+	x.feed.mu.Lock()
+	defer x.feed.mu.Unlock()
+	return slices.Sorted(maps.Keys(x.feed.owed))
 }
 
 // box is an outbox under test.

@@ -165,8 +165,19 @@ func (b *Outbox) Replay(feed Feed) error {
 		return err
 	}
 	b.keep.horizon()
+	if len(b.keep.snaps) == 0 && b.keep.cleanedTo.Load() > 0 { // only a log with two snapshots is ever cleaned
+		b.forgotten = b.log.Head()
+	}
+	if b.forgotten > 0 {
+		b.o.Log.Error("no snapshot of the log is left; what was owed of the records up to this one is forgotten, but for what the rest of the log tells", "seq", b.forgotten)
+	}
 	return nil
 }
+
+// Forgotten is the sequence number up to which nobody knows what was owed, because every snapshot is
+// lost and older records were cleaned away; 0 when nothing was forgotten. Subscriptions that were
+// made before may be missing, or made anew and owe nothing older. Valid after Replay.
+func (b *Outbox) Forgotten() uint64 { return b.forgotten }
 
 // errBeforeStates says that a snapshot failed its check before anything of it was used.
 var errBeforeStates = errors.New("snapshot is damaged")
