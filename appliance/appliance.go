@@ -277,6 +277,9 @@ func (a *Appliance) fillStatus(st *courier.Status) {
 	for _, d := range a.core.reg.Damage() {
 		st.Warnings = append(st.Warnings, "the disk damaged the register of devices: "+d)
 	}
+	if to := a.core.ob.Forgotten(); to > 0 {
+		st.Warnings = append(st.Warnings, fmt.Sprintf("the disk damaged every snapshot of the log: what was still owed of messages up to number %d, and subscriptions that were made before, are forgotten", to))
+	}
 	if n := len(a.core.ob.Losses()); n > 0 {
 		st.Warnings = append(st.Warnings, fmt.Sprintf("the disk damaged %d ranges of the log; see: edgepost log verify", n))
 	}
