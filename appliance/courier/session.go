@@ -65,14 +65,15 @@ func SessionName(principal, client string) string { return principal + "/mqtt/" 
 // SharedName is the public and unique name of a group of subscribers that share messages.
 func SharedName(group string, f message.Filter) string { return "$share/" + group + "/" + string(f) }
 
-// Session returns what is kept under the name; ok is false when there is nothing.
+// Session returns what is kept under the name; ok is false when there is nothing, or when its time is
+// over and it is about to be removed.
 func (c *Courier) Session(ctx context.Context, name string) (st SessionState, ok bool, err error) {
 	s, id, err := c.find(name)
 	if err != nil {
 		return st, false, nil //nolint:nilerr // not there is an answer
 	}
 	err = s.do(ctx, func() {
-		if sub := s.subs[id]; sub != nil {
+		if sub := s.subs[id]; sub != nil && !s.forgotten(sub, c.ob.Age()) {
 			st, ok = SessionState{Meta: sub.spec.Meta, Notes: maps.Clone(sub.notes), Linked: len(sub.links) > 0}, true
 		}
 	})

@@ -158,14 +158,14 @@ func (s *session) resume(clean bool) (present bool, _ *message.Problem) {
 	}
 	if clean {
 		s.srv.wills.publish(s.srv, s.key) // the session ends, so its will is due (5.0 §3.1.2.5)
-		if found {
-			if err := o.Sessions.EndSession(ctx, s.grant, s.client); err != nil {
-				return false, s.problemOf(err, "end the old session")
-			}
-		}
-		found = false
 	} else {
 		s.srv.wills.cancel(s.key) // [MQTT-3.1.3-9]
+	}
+	if clean && found || !found && s.expiry != 0 { // one that has expired may still be on its way out
+		if err := o.Sessions.EndSession(ctx, s.grant, s.client); err != nil {
+			return false, s.problemOf(err, "end the old session")
+		}
+		found = false
 	}
 	s.durable = found || s.expiry != 0
 	if found {

@@ -39,6 +39,7 @@ func (s *session) subscribe(p *packet.Packet) bool {
 	if len(p.Props.SubscriptionIDs) > 0 {
 		id = p.Props.SubscriptionIDs[0]
 	}
+	s.settleAcks() // a retained message that was acknowledged just before is to be sent again
 	r := &request{edit: s.subs.edit(), codes: make([]byte, len(p.Filters))}
 	inUse := s.idInUse(p.ID)
 	for i := range p.Filters {

@@ -358,7 +358,7 @@ func (a *endlessLink) Ready() {
 }
 func (a *endlessLink) Close() { a.once.Do(func() { close(a.done) }) }
 
-// TestNothingIsLostBetweenReadyAndDeliver pushes 20,000 messages of QoS 1 and 2 through a window of 8;
+// TestNothingIsLostBetweenReadyAndDeliver pushes 5,000 messages of QoS 1 and 2 through a window of 8;
 // each must come once, in order, and be acknowledged once.
 func TestNothingIsLostBetweenReadyAndDeliver(t *testing.T) {
 	core := &endless{fakeCore: newFakeCore()}
@@ -366,7 +366,7 @@ func TestNothingIsLostBetweenReadyAndDeliver(t *testing.T) {
 	p := dialTCP(t, serveOn(t, s), packet.V311, "id=a clean")
 	p.send("subscribe id=1 f=t:2")
 	p.want("suback id=1 codes=02")
-	const total = 20_000
+	const total = 5_000
 	a := core.links[0]
 	var wg sync.WaitGroup
 	wg.Go(func() {
