@@ -167,14 +167,9 @@ func (s *exactSubscriber) serve(c *mqttConn, total int, pause func()) error {
 	return nil
 }
 
-// TestExactlyOnceThroughKills publishes and receives with QoS 2 while the gateway is killed again and
-// again: every message comes exactly once, and in order.
-func TestExactlyOnceThroughKills(t *testing.T) {
-	total, kills := 3000, 6
-	if testing.Short() {
-		total, kills = 1000, 2
-	}
-	b := newBroker(t, "-anonymous")
+// openExact makes the sessions of the subscriber and the publisher.
+func openExact(t *testing.T, b *broker) {
+	t.Helper()
 	c, _, err := b.connect5("sub", true)
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +185,17 @@ func TestExactlyOnceThroughKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close()
+}
 
+// TestExactlyOnceThroughKills publishes and receives with QoS 2 while the gateway is killed again and
+// again: every message comes exactly once, and in order.
+func TestExactlyOnceThroughKills(t *testing.T) {
+	total, kills := 3000, 6
+	if testing.Short() {
+		total, kills = 1000, 2
+	}
+	b := newBroker(t, "-anonymous")
+	openExact(t, b)
 	pub := &exactPublisher{total: total}
 	for id := range uint16(20) {
 		pub.free = append(pub.free, id+1)
