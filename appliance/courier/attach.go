@@ -60,24 +60,39 @@ const looseRoom = 2048
 // a crash they are flagged as possible repetitions. While the storage takes no writes delivery goes
 // on without. window is the link's, 0 for the policy's.
 func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64, window int) error {
-	reach, known := 0, false
-	if err := s.do(ctx, func() {
-		if sub := s.subs[id]; sub != nil {
-			w := max(window, c.policy(&sub.spec).Window)
-			if sub.spec.Kind == Shared {
-				w = sharedWindow
-			}
-			reach = w + max(retryRoom, 4*w) + looseRoom
-			known = sub.reach >= reach
-			sub.used = c.ob.Age()
-		}
-	}); err != nil || known || reach == 0 {
+	name, reach, err := s.reaches(ctx, id, window)
+	if err != nil || reach == 0 {
+		return err
+	}
+	defer c.lockName(name)()
+	if _, reach, err = s.reaches(ctx, id, window); err != nil || reach == 0 {
 		return err
 	}
 	if _, err := c.ob.Change(ctx, &outbox.Change{Op: outbox.OpLink, Sub: id, Reach: reach}); err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// reaches returns how many of the first owed a link with the window may have on its way; 0 when the log
+// says so already.
+func (s *shard) reaches(ctx context.Context, id uint64, window int) (name string, reach int, err error) {
+	err = s.do(ctx, func() {
+		sub := s.subs[id]
+		if sub == nil {
+			return
+		}
+		w := max(window, s.c.policy(&sub.spec).Window)
+		if sub.spec.Kind == Shared {
+			w = sharedWindow
+		}
+		name, reach = sub.spec.Name, w+max(retryRoom, 4*w)+looseRoom
+		if sub.reach >= reach {
+			reach = 0
+		}
+		sub.used = s.c.ob.Age()
+	})
+	return name, reach, err
 }
 
 func (s *shard) attach(a *attachment) {

@@ -58,6 +58,7 @@ type Courier struct {
 	count     counts
 	watch     watchers
 	finals    finals
+	chores    chan func() // what shards have done elsewhere because it waits for the log
 	news      news
 }
 
@@ -124,6 +125,7 @@ func New(ob *outbox.Outbox, o Options) *Courier {
 	c.finals.init(c)
 	c.news.ready = make(chan struct{})
 	c.hintBytes = hintBytes
+	c.chores = make(chan func(), choreRoom)
 	for range o.Shards {
 		c.shards = append(c.shards, newShard(c))
 	}
@@ -138,6 +140,7 @@ func (c *Courier) Start(ctx context.Context) error {
 	}
 	c.running.Store(true)
 	c.done.Go(c.finals.run)
+	c.done.Go(c.work)
 	for _, spec := range []Spec{
 		{Name: "retained", Owner: "$retained", Kind: Retained, Filters: []message.Filter{"#"}},
 		{Name: "receipts", Owner: "$receipts", Kind: Final, Filters: []message.Filter{"#"}},

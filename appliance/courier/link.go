@@ -74,6 +74,8 @@ type Delivery struct {
 type Item struct {
 	Msg *message.Message
 
+	direct bool // stored for one subscription, whatever its filters; the shard's
+
 	first atomic.Pointer[encoding] // the form that was asked for first, for most messages the only one
 	mu    sync.Mutex               // guards other
 	other map[any][]byte

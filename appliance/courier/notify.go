@@ -3,6 +3,7 @@ package courier
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,11 +111,11 @@ func (c *Courier) announce(sub *subscription, t outbox.Settlement, item *Item, i
 // a message any more whose publisher asked for it.
 type finals struct {
 	c      *Courier
-	queue  chan any     // message.Receipt with its publisher, or a sequence number to look at
-	open   atomic.Int64 // len(wanted), to spare the lock
-	mu     sync.Mutex   // guards wanted
-	wanted map[uint64]bool
-	missed atomic.Int64 // receipts that found the queue full
+	queue  chan any        // message.Receipt with its publisher, or a sequence number to look at
+	open   atomic.Int64    // len(wanted), to spare the lock
+	mu     sync.Mutex      // guards wanted
+	wanted map[uint64]bool // true: it is to be looked at again, whatever happens
+	missed atomic.Int64    // receipts that found the queue full
 }
 
 type announced struct {
@@ -141,7 +142,7 @@ func (f *finals) receipt(r message.Receipt, publisher string) {
 // check has the message looked at: nobody may owe it any more.
 func (f *finals) check(seq uint64) {
 	f.mu.Lock()
-	f.wanted[seq] = true
+	f.wanted[seq] = false
 	f.open.Store(int64(len(f.wanted)))
 	f.mu.Unlock()
 	f.ended(seq)
@@ -153,18 +154,27 @@ func (f *finals) ended(seq uint64) {
 		return
 	}
 	f.mu.Lock()
-	wanted := f.wanted[seq]
-	f.mu.Unlock()
-	if !wanted {
+	defer f.mu.Unlock()
+	if again, wanted := f.wanted[seq]; !wanted || again {
 		return
 	}
 	select {
 	case f.queue <- seq:
-	default: // the sweep finds it
+	default:
+		f.wanted[seq] = true // the sweep looks
 	}
 }
 
-// finalSweep is how often all wanted summaries are looked at, for those that found the queue full.
+// later has the sweep look at a message again.
+func (f *finals) later(seq uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, wanted := f.wanted[seq]; wanted {
+		f.wanted[seq] = true
+	}
+}
+
+// finalSweep is how often the summaries are tried again that found the queue or the storage full.
 const finalSweep = 10 * time.Second
 
 func (f *finals) run() {
@@ -186,8 +196,11 @@ func (f *finals) run() {
 		case <-sweep.C:
 			f.mu.Lock()
 			seqs := make([]uint64, 0, len(f.wanted))
-			for seq := range f.wanted {
-				seqs = append(seqs, seq)
+			for seq, again := range f.wanted {
+				if again {
+					f.wanted[seq] = false
+					seqs = append(seqs, seq)
+				}
 			}
 			f.mu.Unlock()
 			for _, seq := range seqs {
@@ -271,13 +284,21 @@ func (c *Courier) presence(sub *subscription, online bool, why string) {
 func (f *finals) summarize(seq uint64) {
 	ctx, c := f.c.ctx, f.c
 	e, err := c.ob.Read(seq)
-	if err != nil {
+	if err != nil && !outbox.Gone(err) {
+		f.later(seq)
+		return
+	}
+	if err != nil || e.Kind != outbox.KindMessage {
 		f.finished(ctx, seq, message.Lost)
 		return
 	}
 	id := e.Msg.ID
+	if owed, err := c.places(ctx, id, []uint64{seq}); err != nil || slices.ContainsFunc(owed, stillOwed) {
+		return // the last of them brings it here again
+	}
 	t, err := c.Trace(ctx, id)
 	if err != nil {
+		f.later(seq)
 		return
 	}
 	type summary struct {
@@ -290,8 +311,8 @@ func (f *finals) summarize(seq uint64) {
 	out := summary{ID: id.String(), Topic: string(e.Msg.Topic), Final: true, Counts: map[string]int{}}
 	for i := range t.Places {
 		p := &t.Places[i]
-		if p.State == message.Waiting || p.State == message.Sent && p.Reason != "" {
-			return // somebody still owes it
+		if stillOwed(*p) {
+			return
 		}
 		out.Counts[p.State.String()]++
 		if len(out.Places) < 1000 {
@@ -304,9 +325,16 @@ func (f *finals) summarize(seq uint64) {
 	}
 	m := message.New(message.ReceiptTopic(e.Msg.From, id), body)
 	m.ContentType = "application/json"
-	if _, err := c.ob.PublishAll(ctx, []*message.Message{m}); err == nil {
-		f.finished(ctx, seq, message.Delivered)
+	if _, err := c.ob.PublishAll(ctx, []*message.Message{m}); err != nil {
+		f.later(seq)
+		return
 	}
+	f.finished(ctx, seq, message.Delivered)
+}
+
+// stillOwed tells a debt from an end; "sent" is both.
+func stillOwed(p message.Receipt) bool {
+	return p.State == message.Waiting || p.State == message.Sent && p.Reason != ""
 }
 
 // finished lets go of a message whose summary is stored.

@@ -218,7 +218,7 @@ func (c *Courier) Await(ctx context.Context, id message.ID) ([]message.Receipt, 
 			}
 			return nil, err
 		}
-		if !slices.ContainsFunc(t.Places, func(r message.Receipt) bool { return !r.State.Final() && !(r.State == message.Sent && r.Reason == "") }) {
+		if !slices.ContainsFunc(t.Places, stillOwed) {
 			return t.Places, nil
 		}
 		select {

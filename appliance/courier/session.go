@@ -102,7 +102,7 @@ func (c *Courier) EnsureSession(ctx context.Context, spec Spec, show []message.F
 	if ch.Sub&liveID != 0 {
 		return s.do(ctx, func() { s.put(id, spec, ch, s.applied+1) })
 	}
-	if _, err := c.ob.Change(ctx, ch); err != nil {
+	if _, err := c.ob.Change(context.WithoutCancel(ctx), ch); err != nil {
 		return err
 	}
 	return c.shardOf(spec.Owner).do(ctx, func() {})

@@ -29,7 +29,7 @@ func (s *shard) settle(sub *subscription, seq uint64, state message.State, attem
 	if sub.durable() {
 		s.c.ob.Settle(t)
 		if sub.loose++; sub.loose == looseRoom/2 {
-			s.c.ob.SettleSoon()
+			_ = s.c.ob.SettleSoon() // asked again when there is no room left
 		}
 	} else {
 		s.recent[s.ended%len(s.recent)] = ended{seq: seq, name: sub.spec.Name, state: state, attempts: attempts, reason: reason}
@@ -50,11 +50,7 @@ func (s *shard) tied(sub *subscription) {
 // tooLoose reports whether sending more would be more than a crash could flag. While the storage takes
 // no writes nothing becomes durable, and delivery goes on without.
 func (s *shard) tooLoose(sub *subscription) bool {
-	if sub.loose < looseRoom || s.c.ob.Health() != nil {
-		return false
-	}
-	s.c.ob.SettleSoon()
-	return true
+	return sub.loose >= looseRoom && s.c.ob.SettleSoon() == nil
 }
 
 // forget drops what is remembered of a message on its way: the message, if a receipt was asked for, and

@@ -309,7 +309,7 @@ func (s *shard) owe(sub *subscription, e *outbox.Entry) {
 		s.limit(sub)
 	}
 	if sub.connected() {
-		s.items.put(e.Seq, e.Msg)
+		s.items.put(e.Seq, e.Msg).direct = e.Target != 0
 		s.touch(sub)
 	}
 }
@@ -418,7 +418,7 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 		case expires != 0 && expires <= age:
 			s.drop(sub, c.Seq, message.Expired, "its time to live ended before it could be sent")
 			continue
-		case sub.durable() && !sub.spec.internal() && item.Msg.ID.Seq == c.Seq && !sub.matches(item.Msg.Topic):
+		case sub.durable() && !sub.spec.internal() && !item.direct && !sub.matches(item.Msg.Topic):
 			s.drop(sub, c.Seq, message.Cancelled, "no longer subscribed")
 			continue
 		case !s.c.rights.MayReceive(sub.spec.Owner, item.Msg.Topic):
@@ -460,5 +460,7 @@ func (s *shard) item(seq uint64) (*Item, error) {
 		return nil, errNoMessage
 	}
 	e.Msg.Payload = slices.Clone(e.Msg.Payload) // or one message keeps its whole frame in memory
-	return s.items.put(seq, e.Msg), nil
+	it := s.items.put(seq, e.Msg)
+	it.direct = e.Target != 0
+	return it, nil
 }

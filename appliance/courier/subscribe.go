@@ -41,7 +41,7 @@ func (c *Courier) ensure(ctx context.Context, spec Spec, after message.ID) (crea
 			return false, err
 		}
 	}
-	if _, err := c.ob.Change(ctx, ch); err != nil {
+	if _, err := c.ob.Change(context.WithoutCancel(ctx), ch); err != nil {
 		return false, err
 	}
 	return ch.Sub == 0, c.shardOf(spec.Owner).do(ctx, func() {})
@@ -69,7 +69,7 @@ func (c *Courier) Remove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.ob.Change(ctx, &outbox.Change{Op: outbox.OpDelete, Sub: id}); err != nil {
+	if _, err := c.ob.Change(context.WithoutCancel(ctx), &outbox.Change{Op: outbox.OpDelete, Sub: id}); err != nil {
 		return err
 	}
 	return s.do(ctx, func() {})
@@ -110,13 +110,20 @@ func (c *Courier) debtsFrom(ctx context.Context, spec *Spec, after message.ID) (
 	if set.Len() > 0 {
 		debts = set.AppendBinary(nil)
 	}
-	return debts, max(head+1, first), gap, ctx.Err()
+	from = max(head+1, first)
+	if len(debts) > maxDebts { // then the shard reads the log itself, here and when it is replayed
+		debts, from = nil, first
+	}
+	return debts, from, gap, ctx.Err()
 }
 
-// gapBefore reports whether messages behind after may be gone: another log's id, or one from before
-// what is kept.
+// maxDebts bounds the explicit debts of one record, in bytes; in the log they take a third more.
+const maxDebts = 256 << 10
+
+// gapBefore reports whether messages behind after may be gone: another log's id, one from before
+// what is kept, or from before what the disk has lost.
 func (c *Courier) gapBefore(after message.ID) bool {
-	return after.Epoch != c.ob.Epoch() || after.Seq < c.ob.CleanedTo()
+	return after.Epoch != c.ob.Epoch() || after.Seq < c.ob.CleanedTo() || c.ob.LostBehind(after.Seq)
 }
 
 // retained collects the retained messages that the filters select.
@@ -127,7 +134,11 @@ func (c *Courier) retained(ctx context.Context, filters []message.Filter) delive
 		return set
 	}
 	_ = s.do(ctx, func() { // on failure there is nothing retained to show
-		for t, seqs := range s.subs[id].topics {
+		sub := s.subs[id]
+		if sub == nil {
+			return
+		}
+		for t, seqs := range sub.topics {
 			for _, f := range filters {
 				if f.Match(t) {
 					for _, seq := range seqs {
@@ -228,7 +239,7 @@ func (c *Courier) Rewind(ctx context.Context, name string, after message.ID) (ga
 	if ch.Debts, ch.From, gap, err = c.debtsFrom(ctx, &spec, after); err != nil {
 		return false, err
 	}
-	if _, err := c.ob.Change(ctx, ch); err != nil {
+	if _, err := c.ob.Change(context.WithoutCancel(ctx), ch); err != nil {
 		return false, err
 	}
 	return gap, s.do(ctx, func() {})
@@ -255,7 +266,21 @@ func (c *Courier) Info(ctx context.Context, name string) (Info, error) {
 	return info, nil
 }
 
+// info describes a subscription and reads its oldest message for that.
 func (s *shard) info(sub *subscription) Info {
+	info := s.glance(sub, func(uint64) (int64, bool) { return 0, false })
+	if seq, ok := sub.state.Oldest(); ok {
+		if it, err := s.item(seq); err == nil {
+			info.Oldest = it.Msg.ID
+			info.OldestAge = time.Duration(s.c.ob.Age() - it.Msg.Age)
+		}
+	}
+	return info
+}
+
+// glance describes one of many subscriptions without reading messages: the oldest is named by its
+// place, and is as old as its generation at most.
+func (s *shard) glance(sub *subscription, ages func(uint64) (int64, bool)) Info {
 	p := s.c.policy(&sub.spec)
 	info := Info{
 		Name: sub.spec.Name, Filters: sub.spec.Filters, Depth: sub.state.Depth(), InFlight: sub.state.InFlight(),
@@ -264,9 +289,8 @@ func (s *shard) info(sub *subscription) Info {
 	}
 	if seq, ok := sub.state.Oldest(); ok {
 		info.Oldest = message.ID{Epoch: s.c.ob.Epoch(), Seq: seq}
-		if it, err := s.item(seq); err == nil {
-			info.Oldest = it.Msg.ID
-			info.OldestAge = time.Duration(s.c.ob.Age() - it.Msg.Age)
+		if age, known := ages(seq); known {
+			info.OldestAge = time.Duration(s.c.ob.Age() - age)
 		}
 	}
 	return info
@@ -277,9 +301,10 @@ func (s *shard) info(sub *subscription) Info {
 func (c *Courier) List(prefix string) []Info {
 	var out []Info
 	_ = c.each(func(s *shard) { // fails when everything stops
+		ages := s.c.ob.Ages()
 		for _, sub := range s.subs {
 			if !sub.spec.internal() && strings.HasPrefix(sub.spec.Name, prefix) {
-				out = append(out, s.info(sub))
+				out = append(out, s.glance(sub, ages))
 			}
 		}
 	})

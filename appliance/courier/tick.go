@@ -15,26 +15,84 @@ func (s *shard) tick() {
 	age := s.c.ob.Age()
 	ages := s.c.ob.Ages()
 	for _, sub := range s.subs {
-		if sub.reach > 0 && !sub.connected() && sub.durable() && age-sub.used > int64(unlinkWait) {
-			sub.reach = 0
-			s.c.ob.ChangeLater(&outbox.Change{Op: outbox.OpUnlink, Sub: sub.id})
-		}
 		if sub.spec.internal() {
 			continue
+		}
+		if sub.connected() {
+			s.touch(sub) // if reading the log failed, or the log took no settlements, it goes on now
+		}
+		if sub.pull && len(sub.waits) == 0 && sub.state.InFlight() == 0 && age-sub.used > int64(unlinkWait) {
+			s.lose(sub, Removed) // its reader has not come back, and has nothing
+		}
+		if sub.left(age) {
+			name := sub.spec.Name
+			s.chore(func() { s.unlink(sub, name) })
 		}
 		if sub.spec.TTL > 0 {
 			s.outdated(sub, age, ages)
 		}
 		s.limit(sub)
-		if s.forgotten(sub, age) {
-			s.c.ob.ChangeLater(&outbox.Change{Op: outbox.OpDelete, Sub: sub.id})
-			sub.used = age // asked for once
+		if s.unused(sub, age) {
+			name := sub.spec.Name
+			s.chore(func() { s.end(sub, name) })
 		}
-		if sub.spec.Kind == Named && !sub.connected() && age-sub.used > int64(s.c.o.Unused) {
-			s.c.o.Log.Info("subscription ended: nobody used it", "subscription", sub.spec.Name, "unused", s.c.o.Unused)
-			s.c.ob.ChangeLater(&outbox.Change{Op: outbox.OpDelete, Sub: sub.id})
-			sub.used = age // asked for once
+	}
+}
+
+// left reports whether the log still speaks of a link that is gone and will not come back soon.
+func (s *subscription) left(age int64) bool {
+	return s.reach > 0 && !s.connected() && s.durable() && age-s.used > int64(unlinkWait)
+}
+
+// unused reports whether nobody has come for the subscription for so long that it ends.
+func (s *shard) unused(sub *subscription, age int64) bool {
+	return s.forgotten(sub, age) || sub.spec.Kind == Named && !sub.connected() && age-sub.used > int64(s.c.o.Unused)
+}
+
+// choreRoom bounds the chores that wait; what finds no room comes up again at the next tick.
+const choreRoom = 256
+
+// chore has fn run where it may wait. It never blocks.
+func (s *shard) chore(fn func()) {
+	select {
+	case s.c.chores <- fn:
+	default:
+	}
+}
+
+func (c *Courier) work() {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case fn := <-c.chores:
+			fn()
 		}
+	}
+}
+
+// unlink has the log know that nothing of the subscription is on its way any more.
+func (s *shard) unlink(sub *subscription, name string) {
+	defer s.c.lockName(name)() // or a link comes before the record and is announced in front of it
+	idle := false
+	if err := s.do(s.c.ctx, func() { idle = s.subs[sub.id] == sub && sub.left(s.c.ob.Age()) }); err != nil || !idle {
+		return
+	}
+	if _, err := s.c.ob.Change(s.c.ctx, &outbox.Change{Op: outbox.OpUnlink, Sub: sub.id}); err == nil {
+		_ = s.do(s.c.ctx, func() {}) // fails when everything stops
+	}
+}
+
+// end removes a subscription that is still unused.
+func (s *shard) end(sub *subscription, name string) {
+	defer s.c.lockName(name)()
+	over := false
+	if err := s.do(s.c.ctx, func() { over = s.subs[sub.id] == sub && s.unused(sub, s.c.ob.Age()) }); err != nil || !over {
+		return
+	}
+	s.c.o.Log.Info("subscription ended: nobody used it", "subscription", name)
+	if _, err := s.c.ob.Change(s.c.ctx, &outbox.Change{Op: outbox.OpDelete, Sub: sub.id}); err == nil {
+		_ = s.do(s.c.ctx, func() {}) // fails when everything stops
 	}
 }
 
@@ -63,8 +121,7 @@ func (s *shard) outdated(sub *subscription, age int64, ages func(uint64) (int64,
 // limit enforces the subscription's share of the log: past it direct publishes are refused, and what
 // broadcasts add pushes the oldest into the dead letters.
 func (s *shard) limit(sub *subscription) {
-	_, budget := s.c.ob.Size()
-	most := budget / maxShare / s.c.ob.AverageRecord()
+	most := s.c.ob.Budget() / maxShare / s.c.ob.AverageRecord()
 	if over := sub.state.Depth() > most; over != sub.over {
 		sub.over = over
 		s.c.setOver(sub.spec.Name, over)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"edgepost/appliance/message"
 	"edgepost/wal"
 )
 
@@ -27,7 +28,11 @@ func (k *keeper) snapshotIfDue() {
 	if written < need && !k.makesRoom() {
 		return
 	}
-	if err := k.b.Snapshot(); err != nil {
+	err := k.b.Snapshot()
+	if p := message.ProblemOf(err); p != nil && p.Code == message.CodeUnavailable {
+		return // stopping
+	}
+	if err != nil {
 		k.b.o.Log.Warn("snapshot failed, trying again later", "error", err)
 	}
 }

@@ -162,6 +162,9 @@ func (b *Outbox) Epoch() message.Epoch { return b.o.Epoch }
 // Size is what the log takes on disk, and its budget, in bytes.
 func (b *Outbox) Size() (used, budget int64) { return b.log.Size(), b.limit.Load() }
 
+// Budget is how many bytes the log may take on disk.
+func (b *Outbox) Budget() int64 { return b.limit.Load() }
+
 // Stats returns the log's own counters.
 func (b *Outbox) Stats() wal.Stats { return b.log.Stats() }
 
@@ -300,17 +303,6 @@ func (b *Outbox) Read(seq uint64) (Entry, error) {
 func (b *Outbox) Hold() (release func()) {
 	b.holds.RLock()
 	return sync.OnceFunc(b.holds.RUnlock)
-}
-
-// ChangeLater makes the change durable with the next commit, in order with [Outbox.Change], without
-// waiting for it. For what only a crash would ask about.
-func (b *Outbox) ChangeLater(c *Change) {
-	data, err := encodeChange(c)
-	if err != nil {
-		b.o.Log.Error("change not stored", "op", c.Op, "error", err)
-		return
-	}
-	b.log.Append([]wal.Record{{Data: data, Tag: &Entry{Kind: KindChange, Change: c}}}, func(uint64, error) {})
 }
 
 // Each decodes the records in [from, to] in sequence order and calls fn until it returns false;

@@ -37,8 +37,12 @@ func (b *Outbox) Settle(list ...Settlement) {
 	}
 }
 
-// SettleSoon writes the settlements that were handed over so far, now, and does not wait.
-func (b *Outbox) SettleSoon() { b.log.Flush() }
+// SettleSoon writes the settlements that were handed over so far, now, and does not wait. An error says
+// why the storage takes none.
+func (b *Outbox) SettleSoon() error {
+	b.log.Flush()
+	return b.log.Health()
+}
 
 // cut bounds a reason to what a record holds, between two signs.
 func cut(reason string) string {

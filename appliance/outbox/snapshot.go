@@ -286,5 +286,11 @@ func (b *Outbox) replayFrom(first uint64) error {
 	return nil
 }
 
+// LostBehind reports whether the disk has lost records behind seq.
+func (b *Outbox) LostBehind(seq uint64) bool {
+	l := b.log.Losses()
+	return len(l) > 0 && l[len(l)-1].Last > seq
+}
+
 // Losses lists the sequence numbers that the disk is known to have lost since the log was opened.
 func (b *Outbox) Losses() []wal.Range { return b.log.Losses() }
