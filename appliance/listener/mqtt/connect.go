@@ -34,6 +34,9 @@ func (s *session) connect(p *packet.Packet, bad error) bool {
 		s.srv.o.Log.Debug("MQTT CONNECT refused", "remote", s.remote, "error", bad)
 		return s.refuse(e.Code, "")
 	}
+	if p.Props.Has(packet.PropMaximumPacketSize) { // [MQTT-3.1.2-24]
+		s.most = int(min(p.Props.MaximumPacketSize, math.MaxInt32))
+	}
 	s.problem = !p.Props.Has(packet.PropRequestProblemInfo) || p.Props.RequestProblemInfo
 	if p.Props.Has(packet.PropAuthMethod) { // [MQTT-4.12.0-1]
 		return s.refuse(packet.BadAuthenticationMethod, "")
@@ -108,9 +111,6 @@ func (s *session) limits(p *packet.Packet) {
 	if s.v == packet.V5 {
 		if p.Props.Has(packet.PropReceiveMaximum) { // [MQTT-3.3.4-9]
 			s.window = min(s.window, int(p.Props.ReceiveMaximum))
-		}
-		if p.Props.Has(packet.PropMaximumPacketSize) { // [MQTT-3.1.2-24]
-			s.most = int(min(p.Props.MaximumPacketSize, math.MaxInt32))
 		}
 		s.aliases = min(p.Props.TopicAliasMaximum, maxAliases)
 		if o.MaxKeepAlive > 0 && (keep == 0 || keep > o.MaxKeepAlive) { // [MQTT-3.2.2-21]
@@ -317,11 +317,13 @@ func (s *session) appendConnack(b []byte, p *packet.Packet, present, assigned bo
 
 func (s *session) appendRefusal(b []byte, code byte, reason string) []byte {
 	if s.v >= packet.V5 {
-		var props []byte
 		if reason != "" {
-			props = appendString(props, packet.PropReasonString, reason)
+			with := appendWithProps(nil, packet.CONNACK, []byte{0, code}, appendString(nil, packet.PropReasonString, cutText(reason)))
+			if len(with) <= s.most { // [MQTT-3.2.2-19]
+				return append(b, with...)
+			}
 		}
-		return appendWithProps(b, packet.CONNACK, []byte{0, code}, props)
+		return appendWithProps(b, packet.CONNACK, []byte{0, code}, nil)
 	}
 	if rc, ok := packet.ReturnCode(code); ok {
 		return append(b, byte(packet.CONNACK)<<4, 2, 0, rc)

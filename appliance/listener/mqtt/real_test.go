@@ -100,13 +100,13 @@ func (s *stage) start() {
 }
 
 func (s *stage) stop() {
+	for _, c := range s.peers {
+		_ = c.conn.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := s.app.Stop(ctx); err != nil {
 		s.t.Error(err)
-	}
-	for _, c := range s.peers {
-		_ = c.conn.Close()
 	}
 }
 
