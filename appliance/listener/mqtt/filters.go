@@ -61,11 +61,6 @@ func newFilters(list []filter) *filters {
 	return f
 }
 
-// find returns where the filter is, -1 when it is not.
-func (f *filters) find(text string) int {
-	return slices.IndexFunc(f.list, func(have filter) bool { return have.text() == text })
-}
-
 // names maps the texts of all filters to their places.
 func (f *filters) names() map[string]int {
 	m := make(map[string]int, len(f.list))

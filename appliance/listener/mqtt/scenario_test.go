@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -107,7 +108,7 @@ func (p *player) stop() {
 	if err := p.s.Close(p.t.Context()); err != nil {
 		p.t.Errorf("close: %v", err)
 	}
-	if err := <-p.done; err != ErrClosed {
+	if err := <-p.done; !errors.Is(err, ErrClosed) {
 		p.t.Errorf("serve: %v", err)
 	}
 	for name, a := range p.core.links {
@@ -144,7 +145,7 @@ func (p *player) step(line string) error {
 	case "<":
 		p.collect()
 		if l := p.got[p.w]; len(l) == 0 {
-			return fmt.Errorf("nothing came; %v", p.w.ended())
+			return fmt.Errorf("nothing came; %w", p.w.ended())
 		} else if p.got[p.w] = l[1:]; !matchLine(rest, l[0]) {
 			return fmt.Errorf("have %s", l[0])
 		}
@@ -235,7 +236,7 @@ func (p *player) serverStep(word, rest string) error {
 
 func (p *player) set(rest string) error {
 	v := reflect.ValueOf(&p.o).Elem()
-	for _, kv := range strings.Fields(rest) {
+	for kv := range strings.FieldsSeq(rest) {
 		k, s, _ := strings.Cut(kv, "=")
 		f := v.FieldByName(k)
 		if !f.IsValid() {

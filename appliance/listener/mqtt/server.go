@@ -98,9 +98,16 @@ func (o *Options) setDefaults() {
 		field *int
 		value int
 	}{
-		{&o.MaxConnections, 10_000}, {&o.ConnectMax, 64 << 10}, {&o.MaxPacket, 2_000_000}, {&o.MaxMessage, message.MaxPayload},
-		{&o.ReceiveMaximum, 20}, {&o.MaxInflight, 64}, {&o.MaxBytes, 256 << 10}, {&o.MaxSubscriptions, 1000},
-		{&o.MaxPubsInFlight, 256}, {&o.MaxPubBytes, 512 << 10},
+		{&o.MaxConnections, 10_000},
+		{&o.ConnectMax, 64 << 10},
+		{&o.MaxPacket, 2_000_000},
+		{&o.MaxMessage, message.MaxPayload},
+		{&o.ReceiveMaximum, 20},
+		{&o.MaxInflight, 64},
+		{&o.MaxBytes, 256 << 10},
+		{&o.MaxSubscriptions, 1000},
+		{&o.MaxPubsInFlight, 256},
+		{&o.MaxPubBytes, 512 << 10},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -110,8 +117,11 @@ func (o *Options) setDefaults() {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&o.ConnectTimeout, 5 * time.Second}, {&o.WriteTimeout, 10 * time.Second}, {&o.RequestTimeout, 30 * time.Second},
-		{&o.SessionExpiry, 7 * 24 * time.Hour}, {&o.SystemEvery, 10 * time.Second},
+		{&o.ConnectTimeout, 5 * time.Second},
+		{&o.WriteTimeout, 10 * time.Second},
+		{&o.RequestTimeout, 30 * time.Second},
+		{&o.SessionExpiry, 7 * 24 * time.Hour},
+		{&o.SystemEvery, 10 * time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value

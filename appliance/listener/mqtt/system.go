@@ -70,10 +70,10 @@ func (r *systemRoom) tell(srv *Server) {
 }
 
 // systemEntries are the current values that one of the filters selects.
-func (srv *Server) systemEntries(s *session, list []filter, retained bool) []entry {
-	l := &link{s: s, source: fromSystem}
+func (s *Server) systemEntries(to *session, list []filter, retained bool) []entry {
+	l := &link{s: to, source: fromSystem}
 	var out []entry
-	for topic, value := range srv.System() {
+	for topic, value := range s.System() {
 		for i := range list {
 			if f := &list[i]; f.source == fromSystem && f.filter.Match(topic) {
 				m := message.New(topic, []byte(value))
@@ -91,13 +91,13 @@ func (srv *Server) systemEntries(s *session, list []filter, retained bool) []ent
 }
 
 // System yields the topics about the broker that common tools read, with their values now.
-func (srv *Server) System() iter.Seq2[message.Topic, string] {
-	st := srv.Stats()
+func (s *Server) System() iter.Seq2[message.Topic, string] {
+	st := s.Stats()
 	num := func(n int64) string { return strconv.FormatInt(n, 10) }
 	return func(yield func(message.Topic, string) bool) {
 		for _, v := range [...]struct{ name, value string }{
-			{"version", "edgepost " + srv.o.Version},
-			{"uptime", fmt.Sprintf("%d seconds", int64(time.Since(srv.start).Seconds()))},
+			{"version", "edgepost " + s.o.Version},
+			{"uptime", fmt.Sprintf("%d seconds", int64(time.Since(s.start).Seconds()))},
 			{"clients/connected", num(st.Clients)},
 			{"clients/active", num(st.Clients)},
 			{"clients/total", num(st.Clients)},

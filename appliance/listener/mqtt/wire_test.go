@@ -176,6 +176,7 @@ func show(p *packet.Packet, v packet.Version) string {
 		}
 	case packet.DISCONNECT, packet.AUTH:
 		add("code=%02x", p.Code)
+	case packet.CONNECT, packet.SUBSCRIBE, packet.UNSUBSCRIBE, packet.PINGREQ, packet.PINGRESP:
 	}
 	if v == packet.V5 {
 		l = append(l, showProps(&p.Props)...)
