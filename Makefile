@@ -15,7 +15,7 @@ FUZZTIME ?= 20s
 BENCH    ?= .
 RUN      ?= .
 
-.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e faults torture
+.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e arch arch-short faults torture
 
 help: ## show this
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -26,7 +26,7 @@ build: ## build bin/edgepost
 run: build ## build, then serve on :8088 with ./data
 	bin/edgepost serve -data ./data
 
-test: setup check unit unit32 cross size e2e faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
+test: setup check unit unit32 cross size e2e arch-short faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
 
 setup: # install what the tests need beside Go; does nothing when it is there
 	@scripts/setup
@@ -43,6 +43,12 @@ unit32: # the storage packages on 32 bits
 
 e2e: # the real binary against curl, browsers' protocols, bad input and kill -9
 	go test -timeout 20m -count 1 ./scripts/e2e
+
+arch: ## the storage's and the core's tests as 32-bit ARM and MIPS of both byte orders, under an emulator; 386 is unit32
+	@scripts/arch
+
+arch-short: # the same on the strangest of them: 32 bits, big-endian
+	@scripts/arch mips
 
 faults: # of disk, power, clock and peers against the real binary, each for seconds
 	go test -timeout 15m -count 1 ./scripts/torture

@@ -25,6 +25,7 @@ type gateway struct {
 	addr   string   // of HTTP; stays the same over restarts
 	config string   // path of the configuration, "" none
 	wrap   []string // what the program runs under: strace, faketime, an emulator
+	binary string   // the program, unless it is the one under test
 	ready  time.Duration
 
 	mu  sync.Mutex
@@ -104,7 +105,11 @@ func (g *gateway) start() {
 
 // tryStart returns an error when the process ends or does not become healthy in time.
 func (g *gateway) tryStart() error {
-	args := append(append([]string(nil), g.wrap...), program, "serve", "-data", g.dir, "-http", g.addr, "-mqtt", nowhere, "-json")
+	binary := program
+	if g.binary != "" {
+		binary = g.binary
+	}
+	args := append(append([]string(nil), g.wrap...), binary, "serve", "-data", g.dir, "-http", g.addr, "-mqtt", nowhere, "-json")
 	if g.config != "" {
 		args = append(args, "-config", g.config)
 	}
