@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"maps"
 	"slices"
 	"time"
 
@@ -149,8 +150,8 @@ type keptID struct {
 func (s *session) restoreNotes(notes map[uint32][]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key, value := range notes {
-		id := uint16(key) //nolint:gosec // the direction is cut off on purpose
+	for _, key := range slices.Sorted(maps.Keys(notes)) {
+		value, id := notes[key], uint16(key) //nolint:gosec // the direction is cut off on purpose
 		switch key &^ 0xFFFF {
 		case noteInbound:
 			if s.owed.unsent == nil {
