@@ -142,8 +142,8 @@ func (c *Courier) Start(ctx context.Context) error {
 	c.done.Go(c.finals.run)
 	c.done.Go(c.work)
 	for _, spec := range []Spec{
-		{Name: "retained", Owner: "$retained", Kind: Retained, Filters: []message.Filter{"#"}},
-		{Name: "receipts", Owner: "$receipts", Kind: Final, Filters: []message.Filter{"#"}},
+		{Name: retainedName, Owner: "$retained", Kind: Retained, Filters: []message.Filter{"#"}},
+		{Name: receiptsName, Owner: "$receipts", Kind: Final, Filters: []message.Filter{"#"}},
 	} {
 		if _, err := c.Ensure(ctx, spec); err != nil {
 			return fmt.Errorf("make subscription %s: %w", spec.Name, err)

@@ -44,11 +44,17 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
+	w := newWorldOf(t)
+	w.start()
+	t.Cleanup(w.stop)
+	return w
+}
+
+// newWorldOf makes a world that is not started.
+func newWorldOf(t *testing.T) *world {
 	w := &world{t: t, dir: t.TempDir(), clock: &ticking{start: time.Now(), base: int64(time.Second)}}
 	w.o = outbox.Options{Epoch: message.NewEpoch(12345), Clock: w.clock, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), Generation: 128 << 10}
 	w.co = Options{Rights: allowAll{}, Log: w.o.Log, Shards: 2}
-	w.start()
-	t.Cleanup(w.stop)
 	return w
 }
 

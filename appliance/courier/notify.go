@@ -165,6 +165,13 @@ func (f *finals) ended(seq uint64) {
 	}
 }
 
+func (f *finals) wants(seq uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, wanted := f.wanted[seq]
+	return wanted
+}
+
 // later has the sweep look at a message again.
 func (f *finals) later(seq uint64) {
 	f.mu.Lock()
@@ -283,6 +290,9 @@ func (c *Courier) presence(sub *subscription, online bool, why string) {
 // summarize stores the final receipt if nobody owes the message any more.
 func (f *finals) summarize(seq uint64) {
 	ctx, c := f.c.ctx, f.c
+	if !f.wants(seq) {
+		return // it is stored already
+	}
 	e, err := c.ob.Read(seq)
 	if err != nil && !outbox.Gone(err) {
 		f.later(seq)
@@ -343,7 +353,7 @@ func (f *finals) finished(ctx context.Context, seq uint64, state message.State) 
 	delete(f.wanted, seq)
 	f.open.Store(int64(len(f.wanted)))
 	f.mu.Unlock()
-	s, id, err := f.c.find("receipts")
+	s, id, err := f.c.find(receiptsName)
 	if err != nil {
 		return
 	}

@@ -101,8 +101,12 @@ func (c *Courier) Trace(ctx context.Context, id message.ID) (*message.Trace, err
 		return t, nil
 	}
 	for _, s := range o.Settled {
+		name := c.NameOf(s.Sub)
+		if ownName(name) {
+			continue
+		}
 		r := message.Receipt{
-			ID: id, Topic: o.Message.Topic, Subscription: c.NameOf(s.Sub), State: s.State, Reason: s.Reason, Attempt: s.Attempts,
+			ID: id, Topic: o.Message.Topic, Subscription: name, State: s.State, Reason: s.Reason, Attempt: s.Attempts,
 		}
 		if s.Wall != 0 {
 			r.At = time.Unix(0, s.Wall)
@@ -279,6 +283,23 @@ func (c *Courier) DeadLetter(entry uint64) (message.DeadLetter, error) {
 		return message.DeadLetter{}, err
 	}
 	return c.deadLetter(d), nil
+}
+
+// Requeue takes a dead letter back: its subscription owes the message again, with the same id and a new
+// place. A Problem with CodeNotFound when there is no such entry, its message can no longer be read, or
+// its subscription was removed.
+func (c *Courier) Requeue(ctx context.Context, entry uint64) (message.StoredAs, error) {
+	d, err := c.ob.DeadLetter(entry)
+	if err != nil {
+		return message.StoredAs{}, err
+	}
+	c.dirMu.RLock()
+	_, there := c.byID[d.Sub]
+	c.dirMu.RUnlock()
+	if !there {
+		return message.StoredAs{}, message.Problemf(message.CodeNotFound, "the subscription of dead letter %d was removed; publish its message again instead", entry)
+	}
+	return c.ob.Requeue(ctx, entry)
 }
 
 func (c *Courier) deadLetter(d outbox.DeadLetter) message.DeadLetter {

@@ -24,7 +24,16 @@ func (r *rig) after() {
 		}
 	}
 	r.readable()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	clear(r.overflows)
+}
+
+// overflowed reports whether the subscription held too much since the last look.
+func (r *rig) overflowed(s *mSub) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.overflows[s.name]
 }
 
 // released finds the delayed messages that have gone out.
@@ -233,7 +242,7 @@ func (r *rig) vanished(s *mSub, place uint64) {
 		}
 	}
 	if end == nil {
-		if (err != nil || o.Incomplete) && (debt.sends >= rigAttempts || r.overflows[s.name] || r.expired(s, place) || !s.matches(m.topic)) {
+		if (err != nil || o.Incomplete) && (debt.sends >= rigAttempts || r.overflowed(s) || r.expired(s, place) || !s.matches(m.topic)) {
 			s.settled(place, message.Dead) // a dead letter that fell out because of the limit, or its end was cleaned away
 			return
 		}

@@ -129,7 +129,7 @@ func (c *Courier) gapBefore(after message.ID) bool {
 // retained collects the retained messages that the filters select.
 func (c *Courier) retained(ctx context.Context, filters []message.Filter) delivery.Set {
 	var set delivery.Set
-	s, id, err := c.find("retained")
+	s, id, err := c.find(retainedName)
 	if err != nil {
 		return set
 	}

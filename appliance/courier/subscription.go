@@ -45,6 +45,16 @@ type Spec struct {
 // internal reports whether no link ever attaches.
 func (s *Spec) internal() bool { return s.Kind == History || s.Kind == Retained || s.Kind == Final }
 
+// The names of the subscriptions that serve the courier itself, beside the histories'.
+const (
+	retainedName = "retained"
+	receiptsName = "receipts"
+)
+
+// ownName reports whether a name is that of a subscription whose debts are nobody's business: no
+// principal's subscription has it, for those begin with who it is and a slash.
+func ownName(name string) bool { return name == retainedName || name == receiptsName }
+
 // liveID marks the numbers of subscriptions that are never stored.
 const liveID = 1 << 63
 

@@ -28,7 +28,7 @@ func (k *keeper) snapshotIfDue() {
 	if written < need && !k.makesRoom() {
 		return
 	}
-	err := k.b.Snapshot()
+	err := k.snapshot()
 	if p := message.ProblemOf(err); p != nil && p.Code == message.CodeUnavailable {
 		return // stopping
 	}
@@ -76,14 +76,20 @@ func (k *keeper) generation() int64 {
 	return 1 << 20
 }
 
-// Snapshot writes a snapshot now and lets go of all but the last two. It is the keeper's business;
-// others call it only before Start or in tests that stop the keeper.
+// Snapshot writes a snapshot now and lets go of all but the last two. The housekeeping does that when
+// it is due.
 func (b *Outbox) Snapshot() error {
+	b.keep.turn.Lock()
+	defer b.keep.turn.Unlock()
+	return b.keep.snapshot()
+}
+
+func (k *keeper) snapshot() error {
+	b := k.b
 	end, err := b.writeSnapshot()
 	if err != nil {
 		return err
 	}
-	k := &b.keep
 	ids := b.log.Snapshots()
 	if len(ids) == 0 {
 		return errors.New("snapshot is not listed after its commit")

@@ -23,6 +23,8 @@ type keeper struct {
 	dueAt     atomic.Int64  // when the tables want attention, on the age clock
 	cleanedTo atomic.Uint64 // records below may be gone
 
+	turn sync.Mutex // held for a pass, and for a snapshot that somebody else asks for; guards what follows
+
 	// ----
 	b     *Outbox
 	snaps []snapInfo // newest first, at most two
@@ -83,16 +85,24 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.kick:
 		case <-timer.C:
 		}
-		released := k.release()
-		k.expire()
-		k.snapshotIfDue()
-		k.clean()
+		released := k.pass()
 		wait := keepEvery
 		if due := k.dueAt.Load(); released && due != math.MaxInt64 {
 			wait = min(wait, max(time.Duration(due-k.b.Age()), 10*time.Millisecond))
 		}
 		timer.Reset(wait)
 	}
+}
+
+// pass does what is due; false when delayed messages wait for the storage.
+func (k *keeper) pass() (released bool) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	released = k.release()
+	k.expire()
+	k.snapshotIfDue()
+	k.clean()
+	return released
 }
 
 // expire finds the messages whose time to live is over and has their debts ended.

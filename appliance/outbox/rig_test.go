@@ -208,11 +208,7 @@ func (x *box) crash() {
 
 // pass is one pass of the housekeeping.
 func (x *box) pass() {
-	k := &x.keep
-	k.release()
-	k.expire()
-	k.snapshotIfDue()
-	k.clean()
+	x.keep.pass()
 }
 
 func (x *box) snapshot() {
