@@ -39,6 +39,10 @@ const (
 // clock was trusted before and after it. Then the difference is added, once, at a restart or
 // while running.
 //
+// Known fault: the time switched off is added at the moment of trust, so a message that was stored in
+// the same boot before that moment is charged it too, and may expire early by as much. It takes an
+// outage, a start without a trusted clock, and a message with a time to live before the clock is set.
+//
 // Wall time is trusted from its floor on: the newest of the build, the last trusted time on disk, and 2026.
 // A gateway without a battery that starts in 1970 is untrusted until NTP answers. (Once a wrong
 // time far ahead was stored the right one is below the floor: deleting the file "clock" and one
