@@ -283,10 +283,15 @@ func (r *rig) newLife() {
 	}
 }
 
-// copyDir copies the log's directory; again when generations came or went meanwhile.
 func (r *rig) copyDir() {
 	r.t.Helper()
-	from, to := r.dirOf(r.lives), r.dirOf(r.lives+1)
+	copyLog(r.t, r.dirOf(r.lives), r.dirOf(r.lives+1))
+}
+
+// copyLog copies a log's directory that is in use, as a crash would leave it; again when generations came
+// or went meanwhile.
+func copyLog(t testing.TB, from, to string) {
+	t.Helper()
 	for range 100 {
 		before := listDir(from)
 		err := os.CopyFS(to, os.DirFS(from))
@@ -294,10 +299,10 @@ func (r *rig) copyDir() {
 			return
 		}
 		if err := os.RemoveAll(to); err != nil {
-			r.fail("%v", err)
+			t.Fatal(err)
 		}
 	}
-	r.fail("the directory never stands still")
+	t.Fatal("the directory never stands still")
 }
 
 func listDir(dir string) (names string) {

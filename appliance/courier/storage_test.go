@@ -111,9 +111,7 @@ func TestDeliveryGoesOnWhileTheStorageFails(t *testing.T) {
 func (w *world) crash() {
 	w.t.Helper()
 	dir := w.dir + "'"
-	if err := os.CopyFS(dir, os.DirFS(w.dir)); err != nil {
-		w.t.Fatal(err)
-	}
+	copyLog(w.t, w.dir, dir)
 	w.stop()
 	w.dir = dir
 	w.start()
