@@ -242,3 +242,31 @@ func (l *link) read(wait time.Duration) (frame, error) {
 	l.rest = l.rest[1:]
 	return f, nil
 }
+
+// post sends a JSON document that must be taken; the answer goes to v.
+func (a *api) post(path string, doc, v any) error {
+	body, err := json.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	code, answer, err := a.do(http.MethodPost, path, body, "Content-Type", "application/json")
+	if err != nil {
+		return err
+	}
+	if code/100 != 2 {
+		return fmt.Errorf("POST %s: status %d: %.300s", path, code, answer)
+	}
+	return json.Unmarshal(answer, v)
+}
+
+// put makes a change that needs no body.
+func (a *api) put(path string) error { return a.change(http.MethodPut, path) }
+
+// change makes a request without a body that must succeed.
+func (a *api) change(method, path string) error {
+	code, answer, err := a.do(method, path, nil)
+	if err == nil && code/100 != 2 {
+		err = fmt.Errorf("%s %s: status %d: %.300s", method, path, code, answer)
+	}
+	return err
+}

@@ -23,6 +23,7 @@ func (w *load) checkTraces(when string, n int, rnd *rand.Rand, final bool) {
 		for _, sub := range w.who(m.topic) {
 			p, ok := places[sub]
 			switch {
+			case !ok && len(places) >= 100: // a trace names the first of very many
 			case !ok:
 				w.t.Errorf("%s: the trace of %s does not name %s: %v", when, m.id, sub, places)
 			case p.State == "delivered" && !w.l.settled(sub, m.id):
