@@ -71,7 +71,8 @@ type input struct {
 	raw   syscall.RawConn            // nil: the connection cannot be read without a buffer
 	try   func(fd uintptr) (ok bool) // reads what is there into frame
 	err   error                      // of try
-	frame *frame                     // nil while idle
+	frame *frame                     // nil while nothing is there, or only rest
+	rest  []byte                     // part of a packet, while a raw connection waits for more of it
 	need  int                        // bytes of the packet that is incomplete, if known
 	hot   bool                       // input comes faster than idleBytes at a time
 }
@@ -125,10 +126,11 @@ func (in *input) fillRaw() error {
 
 func (in *input) readFD(fd uintptr) bool {
 	f := in.pools.frames.Get().(*frame)
-	n, err := readAvailable(fd, f.buf)
+	had := copy(f.buf, in.rest)
+	n, err := readAvailable(fd, f.buf[had:])
 	if n > 0 {
-		f.n = n
-		in.frame = f
+		f.n = had + n
+		in.frame, in.rest = f, nil
 		return true
 	}
 	in.pools.frames.Put(f)
@@ -156,6 +158,9 @@ func (in *input) took(n int) {
 	f := in.frame
 	f.n = copy(f.buf, f.buf[n:f.n])
 	switch {
+	case f.n > 0 && in.raw != nil && in.need <= frameBytes && f.n < frameBytes:
+		in.rest = append([]byte(nil), f.buf[:f.n]...) // nobody can hold a whole buffer by sending half a packet
+		in.drop()
 	case f.n > 0 || in.hot && in.raw == nil:
 		if cap(f.buf) > frameKeepMax && in.need <= frameBytes && f.n <= frameBytes { // the large packet is through
 			f.buf = append(make([]byte, 0, frameBytes), f.buf[:f.n]...)[:frameBytes]

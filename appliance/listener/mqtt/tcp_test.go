@@ -3,7 +3,9 @@ package mqtt
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -178,7 +180,7 @@ func TestFarewellSurvivesUnreadInput(t *testing.T) {
 
 // TestSlowClientDelaysNobody has one client that reads nothing; another gets everything.
 func TestSlowClientDelaysNobody(t *testing.T) {
-	core, s, addr := serveTCP(t, Options{WriteTimeout: 300 * time.Millisecond})
+	core, s, addr := serveTCP(t, Options{WriteTimeout: 2 * time.Second})
 	slow, fast := dialTCP(t, addr, packet.V311, "id=slow clean"), dialTCP(t, addr, packet.V311, "id=fast clean")
 	for _, p := range []*peer{slow, fast} {
 		p.send("subscribe id=1 f=t:0")
@@ -425,5 +427,67 @@ func TestNothingIsLostBetweenReadyAndDeliver(t *testing.T) {
 		if n != 1 {
 			t.Fatalf("%d was acknowledged %d times", seq, n)
 		}
+	}
+}
+
+// TestTLS runs a session over a connection that is not read by its descriptor.
+func TestTLS(t *testing.T) {
+	certified := httptest.NewUnstartedServer(nil)
+	certified.StartTLS()
+	defer certified.Close()
+	core := newFakeCore()
+	s := New(Options{Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Log: slog.New(slog.DiscardHandler)})
+	l, err := tls.Listen("tcp", "127.0.0.1:0", certified.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test certificate
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{tb: t, conn: conn, v: packet.V5}
+	p.send("connect id=a clean")
+	p.want("connack code=00 std")
+	for i := range 50 {
+		p.send(fmt.Sprintf("publish t=t q=1 id=%d p=REPEAT(x,%d)", i+1, 100*i))
+	}
+	for i := range 50 {
+		p.want(fmt.Sprintf("puback id=%d", i+1))
+	}
+	go func() { _ = s.Close(context.Background()) }() // waited for below
+	p.want("disconnect code=8b")
+	_ = conn.Close()
+	if err := <-done; !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHalfAPacket: what is kept of a connection that sent half a packet is that half.
+func TestHalfAPacket(t *testing.T) {
+	_, s, addr := serveTCP(t, Options{})
+	p := dialTCP(t, addr, packet.V311, "id=a clean")
+	for n := range 100 {
+		one, err := build(fmt.Sprintf("publish t=t q=1 id=%d p=REPEAT(x,%d)", n+1, 37*n), p.v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := len(one) * n / 100
+		if _, err := p.conn.Write(one[:cut]); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+		if _, err := p.conn.Write(append(one[cut:], 0xC0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		p.want("puback id=*")
+		p.want("pingresp")
+	}
+	if st := s.Stats(); st.PublishesIn != 100 {
+		t.Errorf("%+v", st)
 	}
 }
