@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,32 +94,8 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	users.Go(func() { w.onlooker(ctx) })
 	var ids sync.Map // of what was published to all
-	var last atomic.Uint64
 	for p := range 4 {
-		publishers.Go(func() {
-			for i := range 250 {
-				m := message.New("all/x", fmt.Appendf(nil, "%d-%d", p, i))
-				if i%5 == 0 {
-					m.Topic = message.Topic(fmt.Sprintf("device/d%d/in/x", i/5%devices))
-				}
-				if i%17 == 0 {
-					m.Priority = 9
-				}
-				as, err := w.store(m)
-				for err != nil && message.ProblemOf(err) != nil && message.ProblemOf(err).Code == message.CodeStorageFull {
-					time.Sleep(time.Millisecond) // a real publisher's pause; the log makes room meanwhile
-					as, err = w.store(m)
-				}
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if m.Topic == "all/x" {
-					ids.Store(as.Seq, true)
-				}
-				last.Store(as.Seq)
-			}
-		})
+		publishers.Go(func() { w.publisher(p, devices, &ids) })
 	}
 	publishers.Wait()
 	deadline := time.Now().Add(60 * time.Second)
@@ -145,12 +120,43 @@ func TestEverythingAtOnce(t *testing.T) {
 		})
 	}
 	w.stop()
+	noneLeft(t, before)
+}
+
+// noneLeft waits for the goroutines to be as few as before.
+func noneLeft(t *testing.T, before int) {
+	t.Helper()
 	for i := 0; runtime.NumGoroutine() > before; i++ {
 		if i == 1000 {
 			buf := make([]byte, 1<<16)
 			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 		}
 		time.Sleep(time.Millisecond) // those that are done are still ending
+	}
+}
+
+// publisher publishes 250 messages, most of them to all, and notes where those are.
+func (w *world) publisher(p, devices int, ids *sync.Map) {
+	for i := range 250 {
+		m := message.New("all/x", fmt.Appendf(nil, "%d-%d", p, i))
+		if i%5 == 0 {
+			m.Topic = message.Topic(fmt.Sprintf("device/d%d/in/x", i/5%devices))
+		}
+		if i%17 == 0 {
+			m.Priority = 9
+		}
+		as, err := w.store(m)
+		for err != nil && message.ProblemOf(err) != nil && message.ProblemOf(err).Code == message.CodeStorageFull {
+			time.Sleep(time.Millisecond) // a real publisher's pause; the log makes room meanwhile
+			as, err = w.store(m)
+		}
+		if err != nil {
+			w.t.Error(err)
+			return
+		}
+		if m.Topic == "all/x" {
+			ids.Store(as.Seq, true)
+		}
 	}
 }
 
