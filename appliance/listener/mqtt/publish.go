@@ -68,6 +68,9 @@ func (s *session) publish(p *packet.Packet) bool {
 		return true
 	}
 	m := s.message(topic, p)
+	if s.v == packet.V5 && s.srv.o.Reaches != nil && !s.srv.o.Reaches(m.Topic) {
+		a.code = packet.NoMatchingSubscribers // 5.0 §3.4.2.1; kept when the message is stored
+	}
 	if p.QoS == 2 && s.durable {
 		note := []courier.Note{{Key: noteInbound | uint32(p.ID), Value: []byte{1}}}
 		s.srv.o.Publisher.PublishNoted(s.grant, m, s.client, note, func(_ message.StoredAs, err error) { s.answer(a, err) })
@@ -223,9 +226,7 @@ func (o *owed) storing(id uint16, but *ack) bool {
 
 // answer notes that a publish was stored or refused. It runs on the log's committer.
 func (s *session) answer(a *ack, err error) {
-	var code byte
-	var reason string
-	var silent bool
+	code, reason, silent := a.code, "", false
 	if err != nil {
 		s.srv.count.refuses.Add(1)
 		code, reason, silent = s.publishCode(s.problemOf(err, "store a publish"))

@@ -77,6 +77,7 @@ func replay(t *testing.T, body string) {
 	p := &player{t: t, core: core, wires: map[string]*wire{}, got: map[*wire][]string{}, ln: newPipeListener(), done: make(chan error, 1)}
 	p.o = Options{
 		Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Log: slog.New(slog.DiscardHandler), Version: "1.2",
+		Reaches:  func(t message.Topic) bool { return t != "nobody" },
 		ClientID: func() string { n++; return "auto" + strconv.Itoa(n) },
 	}
 	defer p.stop()

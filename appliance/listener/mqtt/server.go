@@ -69,6 +69,10 @@ type Options struct {
 	// subscribing it binds the inbox. Default: inside "device/<id>/in/#".
 	InInbox func(g *auth.Grant, f message.Filter) bool
 
+	// Reaches says whether any subscription selects the topic, so that publishers of 5.0 are told 0x10
+	// when none does. It is called for every publish above QoS 0. nil: they are not told.
+	Reaches func(t message.Topic) bool
+
 	Version  string        // told in $SYS/broker/version
 	ClientID func() string // assigns client ids; default "ep-" and 16 random signs
 	Log      *slog.Logger  // default: slog.Default
