@@ -165,13 +165,16 @@ func (b *Outbox) Replay(feed Feed) error {
 		return err
 	}
 	b.keep.horizon()
-	if len(b.keep.snaps) == 0 && b.keep.cleanedTo.Load() > 0 { // only a log with two snapshots is ever cleaned
+	if len(b.keep.snaps) == 0 && b.cleanedBefore() {
 		b.forgotten = b.log.Head()
-	}
-	if b.forgotten > 0 {
 		b.o.Log.Error("no snapshot of the log is left; what was owed of the records up to this one is forgotten, but for what the rest of the log tells", "seq", b.forgotten)
 	}
 	return nil
+}
+
+// cleanedBefore reports whether the log was ever cleaned: then it had two snapshots.
+func (b *Outbox) cleanedBefore() bool {
+	return b.tables.cleaned > 0 || slices.ContainsFunc(b.log.Generations(), func(g wal.Generation) bool { return g.Kind == wal.Cold })
 }
 
 // Forgotten is the sequence number up to which nobody knows what was owed, because every snapshot is

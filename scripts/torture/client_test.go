@@ -54,6 +54,7 @@ type status struct {
 	Published     int64
 	Delivered     int64
 	Expired       int64
+	Dead          int64
 	Lost          int64
 	Commits       int64
 	ClockTrusted  bool `json:"clock_trusted"`

@@ -267,11 +267,11 @@ func TestDeadSubscriber(t *testing.T) {
 	if err := a.put("/v1/groups/hall/devices/d3"); err != nil {
 		t.Fatal(err)
 	}
-	dead := s.DeadLetters
+	dead := s.Dead
 	for i := range 1000 { // to d0, d1 and d3
 		w.store(a, fmt.Sprintf("hall-%d", i), "group/hall/in/x", 4000)
 	}
-	within(t, 20*time.Second, "the oldest did not become dead letters", func() bool { return a.status(t).DeadLetters > dead })
+	within(t, 20*time.Second, "the oldest did not become dead letters", func() bool { return a.status(t).Dead > dead })
 	acked, _, _ := w.l.counts()
 	within(t, 10*time.Second, "others cannot publish", func() bool { now, _, _ := w.l.counts(); return now > acked+50 })
 	s = a.status(t)
@@ -283,5 +283,5 @@ func TestDeadSubscriber(t *testing.T) {
 	w.hush()
 	within(t, 60*time.Second, "the others did not get everything", func() bool { return len(w.l.missing()) == 0 })
 	report(t, w.l.check())
-	t.Logf("%d dead letters, the log has %d KiB, %d are owed", s.DeadLetters, s.LogBytes>>10, s.Owed)
+	t.Logf("%d ended dead and %d dead letters are kept, the log has %d KiB, %d are owed", s.Dead, s.DeadLetters, s.LogBytes>>10, s.Owed)
 }
