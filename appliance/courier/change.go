@@ -99,25 +99,32 @@ func (s *shard) plant(sub *subscription, in bool) {
 // indebt adds explicit debts, and what matched between the reading of the log that found them and
 // the change itself.
 func (s *shard) indebt(sub *subscription, ch *outbox.Change, at uint64) {
-	debts, from := ch.Debts, ch.From
-	if len(debts) > 0 {
-		var set delivery.Set
-		if _, err := set.Decode(debts); err != nil {
+	var all, urgent delivery.Set
+	for _, d := range []struct {
+		set  *delivery.Set
+		from []byte
+	}{{&all, ch.Debts}, {&urgent, ch.Urgent}} {
+		if len(d.from) == 0 {
+			continue
+		}
+		if _, err := d.set.Decode(d.from); err != nil {
 			s.c.o.Log.Error("debts unreadable", "subscription", sub.spec.Name, "error", err)
-		} else {
-			set.Each(0, math.MaxUint64, func(first, last uint64) bool {
-				for seq := first; seq <= last; seq++ {
-					s.reowe(sub, seq, ch.Shown)
-				}
-				return true
-			})
 		}
 	}
-	if from == 0 || from >= at {
+	all.Each(0, math.MaxUint64, func(first, last uint64) bool {
+		for seq := first; seq <= last; seq++ {
+			sub.state.Owe(seq, urgent.Has(seq))
+			if ch.Shown {
+				sub.show(seq)
+			}
+		}
+		return true
+	})
+	if ch.From == 0 || ch.From >= at {
 		return
 	}
 	for _, f := range sub.spec.Filters {
-		err := s.c.ob.Scan(f, from, at-1, func(m *message.Message) bool {
+		err := s.c.ob.Scan(f, ch.From, at-1, func(m *message.Message) bool {
 			sub.state.Owe(m.Seq, m.Urgent())
 			return true
 		})
@@ -127,19 +134,12 @@ func (s *shard) indebt(sub *subscription, ch *outbox.Change, at uint64) {
 	}
 }
 
-// reowe adds an old message to what the subscription owes.
-func (s *shard) reowe(sub *subscription, seq uint64, shown bool) {
-	item, err := s.item(seq)
-	if err != nil {
-		return // cleaned or damaged since; there is nothing to deliver
+// show notes that the message is owed because it was retained when the subscription was made.
+func (s *subscription) show(seq uint64) {
+	if s.shown == nil {
+		s.shown = make(map[uint64]bool)
 	}
-	if shown {
-		if sub.shown == nil {
-			sub.shown = make(map[uint64]bool)
-		}
-		sub.shown[seq] = true
-	}
-	sub.state.Owe(seq, item.Msg.Urgent())
+	s.shown[seq] = true
 }
 
 // remove ends the subscription with all it owes. The record that ended it is the settlement of its

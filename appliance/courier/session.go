@@ -95,8 +95,8 @@ func (c *Courier) EnsureSession(ctx context.Context, spec Spec, show []message.F
 	}
 	if len(show) > 0 {
 		defer c.ob.Hold()()
-		if set := c.retained(ctx, show); set.Len() > 0 {
-			ch.Debts = set.AppendBinary(nil)
+		if err := c.show(ctx, ch, show); err != nil {
+			return err
 		}
 	}
 	if ch.Sub&liveID != 0 {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (c *Courier) ensure(ctx context.Context, spec Spec, after message.ID) (crea
 	}
 	if ch.Sub == 0 {
 		defer c.ob.Hold()()
-		if ch.Debts, ch.From, _, err = c.debts(ctx, &spec, after); err != nil {
+		if _, err = c.debts(ctx, ch, &spec, after); err != nil {
 			return false, err
 		}
 	}
@@ -75,46 +76,78 @@ func (c *Courier) Remove(ctx context.Context, name string) error {
 	return s.do(ctx, func() {})
 }
 
-// debts finds what a new subscription owes from before its own beginning: everything kept behind
-// after; without after, what is retained. from is where the shard goes on when the change takes
-// effect; gap says that messages behind after are no longer kept.
-func (c *Courier) debts(ctx context.Context, spec *Spec, after message.ID) (debts []byte, from uint64, gap bool, err error) {
+// debts fills in what a new subscription owes from before its own beginning: everything kept behind
+// after; without after, what is retained. gap says that messages behind after are no longer kept.
+func (c *Courier) debts(ctx context.Context, ch *outbox.Change, spec *Spec, after message.ID) (gap bool, err error) {
 	if !after.IsZero() {
-		return c.debtsFrom(ctx, spec, after)
+		return c.debtsFrom(ctx, ch, spec, after)
 	}
-	if set := c.retained(ctx, spec.Filters); set.Len() > 0 {
-		debts = set.AppendBinary(nil)
-	}
-	return debts, 0, false, nil
+	return false, c.show(ctx, ch, spec.Filters)
 }
 
-// debtsFrom reads the log for what the filters select behind after and what has not expired.
-func (c *Courier) debtsFrom(ctx context.Context, spec *Spec, after message.ID) (debts []byte, from uint64, gap bool, err error) {
+// debtsFrom reads the log for what the filters select behind after and what has not expired. What is
+// stored meanwhile the shard finds when the change takes effect.
+func (c *Courier) debtsFrom(ctx context.Context, ch *outbox.Change, spec *Spec, after message.ID) (gap bool, err error) {
 	head, first := c.ob.Head(), after.Seq+1
 	if after.Epoch != c.ob.Epoch() {
 		first = 1
 	}
 	gap = c.gapBefore(after)
-	var set delivery.Set
+	var all, urgent delivery.Set
 	age := c.ob.Age()
 	for _, f := range spec.Filters {
 		if err := c.ob.Scan(f, first, head, func(m *message.Message) bool {
 			if at := spec.expiry(m); at == 0 || at > age {
-				set.Add(m.Seq)
+				note(&all, &urgent, m)
 			}
 			return ctx.Err() == nil
 		}); err != nil {
-			return nil, 0, false, err
+			return false, err
 		}
 	}
-	if set.Len() > 0 {
-		debts = set.AppendBinary(nil)
+	oblige(ch, &all, &urgent)
+	ch.From = max(head+1, first)
+	if len(ch.Debts) > maxDebts { // then the shard reads the log itself, here and when it is replayed
+		ch.Debts, ch.Urgent, ch.From = nil, nil, first
 	}
-	from = max(head+1, first)
-	if len(debts) > maxDebts { // then the shard reads the log itself, here and when it is replayed
-		debts, from = nil, first
+	return gap, ctx.Err()
+}
+
+// show fills in the retained messages that the filters select.
+func (c *Courier) show(ctx context.Context, ch *outbox.Change, filters []message.Filter) error {
+	var all, urgent delivery.Set
+	var failed error
+	set := c.retained(ctx, filters)
+	set.Each(0, math.MaxUint64, func(first, last uint64) bool {
+		for seq := first; seq <= last && failed == nil; seq++ {
+			switch e, err := c.ob.Read(seq); {
+			case err == nil && e.Kind == outbox.KindMessage:
+				note(&all, &urgent, e.Msg)
+			case err != nil && !outbox.Gone(err):
+				failed = err
+			}
+		}
+		return failed == nil
+	})
+	oblige(ch, &all, &urgent)
+	return failed
+}
+
+func note(all, urgent *delivery.Set, m *message.Message) {
+	all.Add(m.Seq)
+	if m.Urgent() {
+		urgent.Add(m.Seq)
 	}
-	return debts, from, gap, ctx.Err()
+}
+
+// oblige writes the sets into the change.
+func oblige(ch *outbox.Change, all, urgent *delivery.Set) {
+	if all.Len() > 0 {
+		ch.Debts = all.AppendBinary(nil)
+	}
+	if urgent.Len() > 0 {
+		ch.Urgent = urgent.AppendBinary(nil)
+	}
 }
 
 // maxDebts bounds the explicit debts of one record, in bytes; in the log they take a third more.
@@ -178,14 +211,14 @@ func (c *Courier) Subscribe(ctx context.Context, owner string, r Request, link L
 	defer release()
 	n := c.lives.Add(1)
 	spec := Spec{Name: fmt.Sprintf("%s/live-%d", owner, n), Owner: owner, Kind: Live, Filters: []message.Filter{r.Filter}}
-	debts, from, gap, err := c.debts(ctx, &spec, r.After)
-	if err != nil {
+	ch := &outbox.Change{}
+	if gap, err = c.debts(ctx, ch, &spec, r.After); err != nil {
 		return nil, false, err
 	}
 	s := c.shardOf(owner)
 	at := &attachment{s: s, link: link, o: o}
 	err = s.do(ctx, func() {
-		s.put(liveID|n, spec, &outbox.Change{Debts: debts, From: from}, s.applied+1)
+		s.put(liveID|n, spec, ch, s.applied+1)
 		at.sub = s.subs[liveID|n]
 		s.attach(at)
 	})
@@ -236,7 +269,7 @@ func (c *Courier) Rewind(ctx context.Context, name string, after message.ID) (ga
 		after.Seq = max(c.ob.Tail(), 1) - 1
 	}
 	ch := &outbox.Change{Op: outbox.OpRewind, Sub: id}
-	if ch.Debts, ch.From, gap, err = c.debtsFrom(ctx, &spec, after); err != nil {
+	if gap, err = c.debtsFrom(ctx, ch, &spec, after); err != nil {
 		return false, err
 	}
 	if _, err := c.ob.Change(context.WithoutCancel(ctx), ch); err != nil {

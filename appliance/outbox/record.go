@@ -77,13 +77,14 @@ const (
 
 // Change is one change of the subscription table, effective at its own sequence number.
 type Change struct {
-	Op    ChangeOp        `json:"op"`
-	Sub   uint64          `json:"sub"`
-	Spec  json.RawMessage `json:"spec,omitempty"`  // put: the courier's description
-	Debts []byte          `json:"debts,omitempty"` // put, rewind: explicit debts as a delivery.Set
-	Shown bool            `json:"shown,omitempty"` // put: the debts are retained messages, to be shown as such
-	Reach int             `json:"reach,omitempty"` // link: that many of the first owed may be on their way, in each lane
-	From  uint64          `json:"from,omitempty"`  // put, rewind: besides, owe what matches from here to the change itself
+	Op     ChangeOp        `json:"op"`
+	Sub    uint64          `json:"sub"`
+	Spec   json.RawMessage `json:"spec,omitempty"`   // put: the courier's description
+	Debts  []byte          `json:"debts,omitempty"`  // put, rewind: explicit debts as a delivery.Set
+	Urgent []byte          `json:"urgent,omitempty"` // those of Debts that are urgent
+	Shown  bool            `json:"shown,omitempty"`  // put: the debts are retained messages, to be shown as such
+	Reach  int             `json:"reach,omitempty"`  // link: that many of the first owed may be on their way, in each lane
+	From   uint64          `json:"from,omitempty"`   // put, rewind: besides, owe what matches from here to the change itself
 }
 
 // Bits of a message record's flags: which optional fields follow, in this order.
