@@ -256,6 +256,7 @@ func (r *rig) vanished(s *mSub, place uint64) {
 		ok = m.cancelled || !s.matches(m.topic)
 	case message.Dead:
 		ok = strings.HasPrefix(end.Reason, "overflow") || debt.sends >= rigAttempts
+	default: // no other state comes by itself
 	}
 	if !ok {
 		r.fail("%s no longer owes %d: %v %q after %d sends", s.name, place, end.State, end.Reason, debt.sends)
@@ -380,5 +381,3 @@ func (r *rig) dead() []message.DeadLetter {
 	}
 	return list
 }
-
-var _ = outbox.Gone

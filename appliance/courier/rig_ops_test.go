@@ -70,7 +70,6 @@ func (r *rig) publish() {
 			r.fail("publish: %v", err)
 		}
 		r.say("publish refused: full")
-		r.refused[payload] = true
 		return
 	}
 	r.published(m, payload, as, delay)

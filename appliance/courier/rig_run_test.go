@@ -178,9 +178,9 @@ func runRig(t *testing.T, seed uint64, steps int) {
 // TestAgainstModel runs random histories with restarts and crashes. EDGEPOST_SEED=n repeats one,
 // EDGEPOST_LONG=n runs that many, each with EDGEPOST_STEPS steps.
 func TestAgainstModel(t *testing.T) {
-	first, n, steps := uint64(1), uint64(40), 150
+	first, n, steps := uint64(1), uint64(25), 150
 	if raceEnabled || testing.Short() {
-		n = 8
+		n = 6
 	}
 	if l, err := strconv.ParseUint(os.Getenv("EDGEPOST_LONG"), 10, 64); err == nil {
 		n, steps = l, 600

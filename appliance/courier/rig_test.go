@@ -38,9 +38,7 @@ type rig struct {
 	byID    map[uint64]*mMessage // by the id's number
 	place   map[uint64]*mMessage // by every place
 	expires map[uint64]int64     // by place, on the age clock
-	refused map[string]bool      // payloads that were refused: nobody may ever see them
 	subs    map[string]*mSub
-	gone    []string // names of removed subscriptions
 	keys    map[string]*mMessage
 	next    int
 
@@ -140,7 +138,7 @@ const (
 func newRig(t *testing.T, seed uint64) *rig {
 	r := &rig{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), start: time.Now(),
-		byID: map[uint64]*mMessage{}, place: map[uint64]*mMessage{}, refused: map[string]bool{}, expires: map[uint64]int64{},
+		byID: map[uint64]*mMessage{}, place: map[uint64]*mMessage{}, expires: map[uint64]int64{},
 		subs: map[string]*mSub{}, overflows: map[string]bool{}, keys: map[string]*mMessage{},
 	}
 	r.dir = t.TempDir()
