@@ -147,10 +147,17 @@ func (k *core) inbox(d registry.Device) courier.Spec {
 // orphans end.
 func (k *core) reconcile(ctx context.Context) error {
 	want := make(map[string]bool)
+	damaged := len(k.ob.Losses()) > 0 || k.ob.Forgotten() > 0 // a missing inbox may have been there
 	for _, d := range k.reg.Devices() {
 		spec := k.inbox(d)
 		want[spec.Name] = true
-		if _, err := k.c.Ensure(ctx, spec); err != nil {
+		var err error
+		if damaged {
+			err = k.c.Recover(ctx, spec)
+		} else {
+			_, err = k.c.Ensure(ctx, spec)
+		}
+		if err != nil {
 			return err
 		}
 	}

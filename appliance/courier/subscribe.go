@@ -22,6 +22,29 @@ func (c *Courier) Ensure(ctx context.Context, spec Spec) (created bool, err erro
 	return c.ensure(ctx, spec, message.ID{})
 }
 
+// Recover is [Courier.Ensure] after the disk lost records: a subscription that is made by it was there
+// before, so it owes everything that matches, is kept and has not expired. That may be more than it had
+// owed, so all of it is flagged as possibly sent.
+func (c *Courier) Recover(ctx context.Context, spec Spec) error {
+	created, err := c.ensure(ctx, spec, message.ID{Seq: 1}) // of no epoch, so from the beginning
+	if err != nil || !created {
+		return err
+	}
+	s, id, err := c.find(spec.Name)
+	if err != nil {
+		return err
+	}
+	if _, err := c.ob.Change(ctx, &outbox.Change{Op: outbox.OpLink, Sub: id, Reach: math.MaxInt32}); err != nil {
+		return err
+	}
+	return s.do(ctx, func() {
+		if sub := s.subs[id]; sub != nil {
+			sub.state.MaybeSent(math.MaxInt32)
+			c.o.Log.Warn("subscription was lost and is made anew; it owes what is kept", "subscription", spec.Name, "owed", sub.state.Depth())
+		}
+	})
+}
+
 func (c *Courier) ensure(ctx context.Context, spec Spec, after message.ID) (created bool, err error) {
 	defer c.lockName(spec.Name)()
 	ch := &outbox.Change{Op: outbox.OpPut}
