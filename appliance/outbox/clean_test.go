@@ -37,8 +37,28 @@ func (x *box) sweep() {
 	x.t.Helper()
 	x.snapshot()
 	x.snapshot()
+	x.sealed()
 	x.clock.move(time.Minute)
 	x.keep.clean()
+}
+
+// sealed waits until the log has ended, in the background, all generations but the one it writes.
+func (x *box) sealed() {
+	x.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		open := 0
+		for _, g := range x.log.Generations() {
+			if g.Open {
+				open++
+			}
+		}
+		if open <= 1 {
+			return
+		}
+		if time.Now().After(deadline) {
+			x.t.Fatalf("%d generations are open", open)
+		}
+	}
 }
 
 // kept reports whether the record can be read.
@@ -107,6 +127,7 @@ func TestNothingBehindTheOlderSnapshotGoes(t *testing.T) {
 	x.snapshot()
 	b := x.fill(40 << 10)
 	x.settleAll()
+	x.sealed()
 	x.clock.move(time.Minute)
 	x.keep.clean()
 	if !x.kept(a[0]) {
@@ -114,6 +135,7 @@ func TestNothingBehindTheOlderSnapshotGoes(t *testing.T) {
 	}
 	x.snapshot()
 	from := x.keep.snaps[1].from
+	x.sealed()
 	x.clock.move(time.Minute)
 	x.keep.clean()
 	if x.kept(a[0]) || !x.kept(b[len(b)/2]) || from > b[0] {
@@ -209,6 +231,7 @@ func TestDelayedAndDeadRecordsAreNeeded(t *testing.T) {
 	x.settleAll(loose.Seq)
 	x.snapshot()
 	x.snapshot()
+	x.sealed()
 	x.end(message.Dead, loose.Seq) // no longer owed, and not yet in the log
 	x.keep.clean()
 	for name, as := range map[string]message.StoredAs{"delayed": late, "dead": dead, "loose": loose} {
