@@ -139,6 +139,9 @@ func firstLook(root, name string, id uint64) (*loaded, error) {
 	dir := filepath.Join(root, name)
 	g := &loaded{generation: &generation{id: id, kind: Main, name: name}}
 	parts, size, err := listParts(dir)
+	if badMedium(err) { // as everything that is read: once more
+		parts, size, err = listParts(dir)
+	}
 	if err != nil {
 		return g, g.unreadable(err)
 	}
@@ -242,6 +245,10 @@ func (g *loaded) walk(r *reader, att *attest, newest bool) {
 		if !g.attested(att, w.expect) && torn > 0 {
 			g.damage = append(g.damage, damage{off: g.size, end: g.size + torn, why: "unreadable"})
 		}
+	case newest && s.bad: // a write that a crash interrupted can be read; this was perhaps acknowledged, nobody knows its numbers
+		w.flush()
+		g.damage = append(g.damage, damage{off: g.size, end: g.bytes, why: "unreadable, and no newer head tells how much was synced"})
+		g.highest += uint64(g.bytes - g.size)
 	case newest && (torn > 0 || w.pending != nil):
 		g.tornEnd(&w, torn)
 	default:

@@ -65,6 +65,9 @@ func openReader(dir string, parts []part) (*reader, error) {
 func (r *reader) file(i int) (*os.File, error) {
 	if r.files[i] == nil {
 		f, err := os.Open(filepath.Join(r.dir, r.parts[i].name))
+		if badMedium(err) { // once more
+			f, err = os.Open(filepath.Join(r.dir, r.parts[i].name))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -142,6 +145,7 @@ type scanner struct {
 	size  int64  // bytes to look at
 	salt  uint64 // frames with another salt are no frames
 	pos   int64  // of the next entry
+	bad   bool   // something could not be read, twice
 	small [maxPrefix + headerSize]byte
 }
 
@@ -156,7 +160,8 @@ type found struct {
 
 // at reads the frame header of the entry that begins at off. The entry's uvarint is not needed and not trusted.
 func (s *scanner) at(off int64) (header, bool) {
-	n, _ := readFull(s.r, s.small[:min(int64(len(s.small)), max(s.size-off, 0))], off)
+	n, err := readFull(s.r, s.small[:min(int64(len(s.small)), max(s.size-off, 0))], off)
+	s.bad = s.bad || err != nil
 	b := s.small[:n]
 	for p := 1; p <= maxPrefix && p < len(b); p++ {
 		h, ok := parseHeader(b[p:])
@@ -201,6 +206,7 @@ func (s *scanner) next(deep bool, buf []byte) (found, bool) {
 			buf = make([]byte, h.stored)
 		}
 		n, err := readFull(s.r, buf[:h.stored], off+int64(prefixLen(&h))+headerSize)
+		s.bad = s.bad || err != nil
 		f.payload = buf[:n]
 		f.intact = err == nil && f.end <= s.size && h.checkPayload(f.payload)
 	}
@@ -216,6 +222,7 @@ func (s *scanner) resync(from int64) (header, int64, bool) {
 	for base := from; base < s.size; base += step {
 		n, err := readFull(s.r, buf[:min(window, s.size-base)], base)
 		if step = window - overlap; err != nil { // go on behind the block that cannot be read
+			s.bad = true
 			step = max(int64(n)-overlap, 0) + 4096
 		}
 		b := buf[:n]
@@ -250,6 +257,7 @@ func (s *scanner) tail() int64 {
 				break
 			}
 		}
+		s.bad = s.bad || err != nil
 		if err != nil || n == 0 {
 			break
 		}
@@ -276,7 +284,7 @@ func findSalt(r io.ReaderAt, size int64) (salt uint64, kind Kind) {
 // readHead reads the head of a generation.
 func readHead(r io.ReaderAt) (header, headMeta, bool) {
 	var b [headEntry]byte
-	if n, err := r.ReadAt(b[:], 0); n < headEntry && err != nil {
+	if n, err := readFull(r, b[:], 0); n < headEntry || err != nil {
 		return header{}, headMeta{}, false
 	}
 	h, ok := parseHeader(b[2:])
@@ -293,7 +301,7 @@ func readSeal(r io.ReaderAt, size int64, salt uint64) (header, sealMeta, bool) {
 	if size < headEntry+8 {
 		return header{}, sealMeta{}, false
 	}
-	if _, err := r.ReadAt(end[:], size-8); err != nil || [4]byte(end[4:]) != sealTrailer {
+	if n, err := readFull(r, end[:], size-8); n < len(end) || err != nil || [4]byte(end[4:]) != sealTrailer {
 		return header{}, sealMeta{}, false
 	}
 	off := int64(binary.LittleEndian.Uint32(end[:]))
@@ -303,7 +311,7 @@ func readSeal(r io.ReaderAt, size int64, salt uint64) (header, sealMeta, bool) {
 		return header{}, sealMeta{}, false
 	}
 	p := make([]byte, h.stored)
-	if _, err := r.ReadAt(p, off+int64(prefixLen(&h))+headerSize); err != nil || !h.checkPayload(p) {
+	if _, err := readFull(r, p, off+int64(prefixLen(&h))+headerSize); err != nil || !h.checkPayload(p) {
 		return header{}, sealMeta{}, false
 	}
 	m, ok := decodeSeal(p, off)
