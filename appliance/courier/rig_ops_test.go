@@ -291,13 +291,12 @@ func (r *rig) answer() {
 		r.say("%s nacks %d reject %t", s.name, seq, reject)
 		s.link.att.Nack(seq, r.half(2*time.Second), "no", reject)
 		r.nacked(s, seq, reject)
-	case 1: // what is not on its way must change nothing
-		for place := range s.owed {
-			if !s.link.flying[place] {
+	case 1: // what is another's, or over, must change nothing
+		for _, place := range slices.Sorted(maps.Keys(r.place)) {
+			if s.owed[place] == nil && r.rnd.IntN(len(r.place)) == 0 {
 				s.link.att.Ack([]uint64{place})
 				s.link.att.Nack(place, 0, "never sent", true)
-				r.say("%s acks and rejects %d, which it was not sent", s.name, place)
-				break
+				r.say("%s acks and rejects %d, which it does not owe", s.name, place)
 			}
 		}
 	default:

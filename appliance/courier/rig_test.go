@@ -259,6 +259,9 @@ func (r *rig) crash(busy func(), found ...func()) {
 	r.copyDir()
 	synctest.Wait()
 	r.close()
+	if r.rnd.IntN(4) == 0 {
+		r.spoil(r.dirOf(r.lives + 1))
+	}
 	_ = os.RemoveAll(r.dirOf(r.lives))
 	r.newLife()
 	r.open()
@@ -267,6 +270,38 @@ func (r *rig) crash(busy func(), found ...func()) {
 	}
 	r.undo(now)
 	r.after()
+}
+
+// spoil damages the newest snapshot, if there is one before it.
+func (r *rig) spoil(dir string) {
+	l, err := wal.Open(dir, wal.Options{Now: r.Now})
+	if err != nil {
+		r.fail("open the copy: %v", err)
+	}
+	ids := l.Snapshots()
+	if err := l.Close(); err != nil {
+		r.fail("close the copy: %v", err)
+	}
+	if len(ids) < 2 {
+		return
+	}
+	r.say("the newest snapshot is damaged")
+	files, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("g%08d", ids[0]), "*"))
+	if err != nil {
+		r.fail("%v", err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			r.fail("%v", err)
+		}
+		for i := len(b) / 3; i < min(len(b)/3+16, len(b)); i++ {
+			b[i] ^= 0xff
+		}
+		if err := os.WriteFile(f, b, 0o600); err != nil {
+			r.fail("%v", err)
+		}
+	}
 }
 
 // newLife forgets the links and notes what may be flagged.
