@@ -167,6 +167,11 @@ func (k *core) reconcile(ctx context.Context) error {
 			return err
 		}
 	}
+	// When the disk damaged the register, what waits for a device that it lost is kept until somebody
+	// adds the device again, or removes it.
+	if len(k.reg.Damage()) > 0 || len(k.reg.Devices()) == 0 {
+		return nil
+	}
 	for _, kind := range []courier.Kind{courier.Inbox, courier.History} {
 		for _, name := range k.c.Names(kind) {
 			if !want[name] {

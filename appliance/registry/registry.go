@@ -145,6 +145,9 @@ func (r *Registry) identify(machineID string) error {
 		}
 		return err
 	}
+	if !renewed { // once more, in a frame of its own: without its epoch every message would get another id
+		_ = r.ledger.append([]*record{&gateway})
+	}
 	if renewed && gateway.epoch != r.tables.gateway.epoch {
 		r.log.Warn("the machine id changed: this gateway is a copy and gets a new name and epoch",
 			"old", r.tables.gateway.name, "new", gateway.name)

@@ -2,11 +2,13 @@ package torture
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -95,13 +97,7 @@ func (p *past) loseFrame(t *testing.T, f diskFrame, seed uint64) {
 	if err := os.CopyFS(g.dir, os.DirFS(p.dir)); err != nil {
 		t.Fatal(err)
 	}
-	path := segment(filepath.Join(g.dir, "outbox"), f.gen)
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[f.off+rnd.Int64N(f.size)] ^= 1 << rnd.IntN(8)
-	if err := os.WriteFile(path, b, 0o600); err != nil {
+	if err := flipAt(filepath.Join(g.dir, "outbox"), f, rnd); err != nil {
 		t.Fatal(err)
 	}
 	w := &load{
@@ -127,4 +123,101 @@ func (p *past) loseFrame(t *testing.T, f diskFrame, seed uint64) {
 		}
 	}
 	report(t, w.l.bad)
+}
+
+// TestDamagedRegister turns one bit in one frame after the other of the register's log. The gateway
+// starts and says what it lost; a device that is missing loses nothing of what waits for it: when it is added
+// again it gets everything.
+func TestDamagedRegister(t *testing.T) {
+	t.Parallel()
+	rounds, rnd := plan(t, 5, 1<<30)
+	g := newGateway(t, filepath.Join(t.TempDir(), "data"), "")
+	g.start()
+	w := newLoad(t, g)
+	a := g.api(w.app)
+	for i := range 12 {
+		w.store(a, fmt.Sprintf("m%d", i), []string{"device/d0/in/x", "device/d3/in/x", "group/hall/in/x"}[i%3], 100+i)
+	}
+	g.stop()
+	p := &past{g.dir, w.l, w.app, w.tokens}
+	list := frames(t, g, "registry")
+	if len(list) < 7 {
+		t.Fatalf("the dump shows %d frames", len(list))
+	}
+	if !long() {
+		rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	}
+	for _, f := range list[:min(rounds, len(list))] {
+		t.Run(fmt.Sprintf("%s-%d", f.kind, f.off), func(t *testing.T) {
+			p.loseRegister(t, "a device is missing", func(log string) error { return flipAt(log, f, rnd) })
+		})
+	}
+	t.Run("all-of-it", func(t *testing.T) { p.loseRegister(t, "", os.RemoveAll) })
+}
+
+// flipAt turns one bit of a frame.
+func flipAt(log string, f diskFrame, rnd *rand.Rand) error {
+	b, err := os.ReadFile(segment(log, f.gen))
+	if err != nil {
+		return err
+	}
+	b[f.off+rnd.Int64N(f.size)] ^= 1 << rnd.IntN(8)
+	return os.WriteFile(segment(log, f.gen), b, 0o600)
+}
+
+// loseRegister damages the register and brings the devices that it lost back. With a reason it must say so.
+func (p *past) loseRegister(t *testing.T, reason string, hurt func(log string) error) {
+	g := newGateway(t, filepath.Join(t.TempDir(), "data"), "")
+	if err := os.CopyFS(g.dir, os.DirFS(p.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := hurt(filepath.Join(g.dir, "registry")); err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	var s status
+	g.must(&s, "status")
+	w := &load{
+		t: t, g: g, l: p.l.clone(), who: hall, app: p.app, tokens: map[string]string{},
+		stop: make(chan struct{}), quit: make(chan struct{}), refused: map[string]int{},
+	}
+	t.Cleanup(w.dismiss)
+	for id, token := range p.tokens {
+		w.tokens[id] = token
+		if _, err := g.run("device", "show", id); err == nil {
+			continue
+		}
+		if reason != "" && !strings.Contains(strings.Join(s.Warnings, " "), "damaged the register") {
+			t.Errorf("%s (%s), and the status says nothing: %v", reason, id, s.Warnings)
+		}
+		if id == "d0" || id == "d1" {
+			w.tokens[id] = g.addDevice(id, "-group", "hall")
+		} else {
+			w.tokens[id] = g.addDevice(id)
+		}
+	}
+	w.devices(1)
+	w.receive("device/d3", "d3", habit{every: 1}, 1)
+	if reason == "" { // the epoch is lost too, so every id is another
+		within(t, 10*time.Second, "the backlog did not come", func() bool { return w.l.allNamesCame() })
+		return
+	}
+	if !soon(10*time.Second, func() bool { return len(w.l.missing()) == 0 }) {
+		report(t, w.l.missing())
+	}
+	report(t, w.l.check())
+}
+
+// allNamesCame reports whether every message came to everybody, under whatever id.
+func (l *ledger) allNamesCame() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.acked {
+		for _, sub := range l.who(m.topic) {
+			if !slices.Contains(slices.Collect(maps.Values(l.boxLocked(sub).name)), m.name) {
+				return false
+			}
+		}
+	}
+	return true
 }
