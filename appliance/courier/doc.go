@@ -15,8 +15,9 @@
 //   - Every subscription that matches a message at the message's place in the log owes it until it
 //     is settled: delivered, sent (protocols without acks), expired, dead, cancelled or lost.
 //   - First transmissions on a subscription keep log order within a priority lane; retransmissions
-//     say so (Attempt ≥ 2). After a crash the first window of what is owed says so too, because it
-//     may have been sent.
+//     say so (Attempt ≥ 2). After a crash as many of the first that are owed say so as may
+//     have been sent, or acknowledged without a trace in the log: the window, those that wait for
+//     retries, and [looseRoom].
 //   - A link is never waited for: [Link.Deliver] only enqueues. A slow one is behind; it delays no
 //     other.
 //   - Rules are checked again at delivery: a message that its receiver may no longer read ends dead

@@ -165,8 +165,11 @@ func (c *Courier) decodeSubscription(b []byte) (*subscription, error) {
 	if head[0] != stateFormat {
 		return nil, fmt.Errorf("decode subscription: format %d is not known; it was written by a newer version", head[0])
 	}
-	withdraw := make(map[uint64]bool)
+	var withdraw map[uint64]bool
 	for range head[4] {
+		if withdraw == nil {
+			withdraw = make(map[uint64]bool)
+		}
 		seq, n := binary.Uvarint(b)
 		if n <= 0 {
 			return nil, errState

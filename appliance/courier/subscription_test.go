@@ -1,0 +1,82 @@
+package courier
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+
+	"edgepost/appliance/message"
+)
+
+// lent is a subscription with something in every field that a snapshot keeps.
+func lent() *subscription {
+	c := &Courier{}
+	s := c.newSubscription(7, Spec{
+		Name: "key/app/jobs", Owner: "key/app", Kind: Named, Filters: []message.Filter{"a/#", "b"}, TTL: time.Hour, MaxAttempts: 3, Window: 5, Keep: 2,
+		Passing: []message.Filter{"c"}, Expiry: time.Minute, Meta: json.RawMessage(`{"v":5}`),
+	})
+	s.used, s.reach = -5, 1000
+	s.withdraw = map[uint64]bool{12: true, math.MaxUint32: true}
+	s.remember([]Note{{Key: 1, Value: []byte("x")}, {Key: math.MaxUint32, Value: []byte{0}}})
+	for n := range uint64(300) {
+		s.state.Owe(10+3*n, n%7 == 0)
+	}
+	return s
+}
+
+func TestSubscriptionComesBackFromASnapshot(t *testing.T) {
+	c := &Courier{}
+	s := lent()
+	b, err := s.append(nil, 1<<40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.decodeSubscription(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.spec.equal(&s.spec) || string(got.spec.Meta) != string(s.spec.Meta) || got.spec.Name != s.spec.Name || got.spec.Expiry != s.spec.Expiry {
+		t.Fatalf("spec %+v", got.spec)
+	}
+	if got.id != 7 || got.applied != 1<<40 || got.used != -5 || got.reach != 1000 || len(got.withdraw) != 2 || !got.withdraw[12] {
+		t.Fatalf("%+v", got)
+	}
+	if len(got.notes) != 2 || string(got.notes[1]) != "x" || got.state.Depth() != 300 || !got.state.Owes(13) || got.state.Owes(14) {
+		t.Fatalf("notes %v, depth %d", got.notes, got.state.Depth())
+	}
+	for n := range b {
+		if _, err := c.decodeSubscription(b[:n]); err == nil {
+			t.Fatalf("cut to %d of %d bytes it decodes", n, len(b))
+		}
+	}
+}
+
+func FuzzSubscription(f *testing.F) {
+	s := lent()
+	s.withdraw, s.notes = nil, nil // maps have no order
+	b, err := s.append(nil, 5)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := &Courier{}
+		s, err := c.decodeSubscription(b)
+		if err != nil || len(s.withdraw)+len(s.notes) > 1 {
+			return
+		}
+		once, err := s.append(nil, s.applied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := c.decodeSubscription(once)
+		if err != nil {
+			t.Fatalf("what was written is refused: %v", err)
+		}
+		if twice, err := again.append(nil, again.applied); err != nil || !bytes.Equal(once, twice) {
+			t.Fatalf("it changes with every turn: %v\n%x\n%x", err, once, twice)
+		}
+	})
+}
