@@ -337,7 +337,7 @@ func (k *core) Requeue(ctx context.Context, g *auth.Grant, entry uint64) (messag
 	if err := admin(g); err != nil {
 		return message.StoredAs{}, err
 	}
-	return k.ob.Requeue(ctx, entry)
+	return k.c.Requeue(ctx, entry)
 }
 
 // Status shows the appliance at one glance.
