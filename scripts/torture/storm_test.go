@@ -59,7 +59,7 @@ func (w *load) each(n int, fn func(i int)) {
 	wg.Wait()
 }
 
-// crowded is who receives what among the devices c0, c1, …
+// crowded is who receives what among the devices c0, c1 and so on.
 func crowded(n int) audience {
 	all := make([]string, n)
 	for i := range all {
