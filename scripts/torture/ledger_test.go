@@ -158,7 +158,7 @@ func (l *ledger) receive(life int, sub string, d delivery) {
 	if l.firmLocked(life) {
 		d.Text = ""
 		b.list = append(b.list, d)
-		b.name[d.ID] = name
+		b.name[d.ID] = m.name // not name, which would keep the payload
 	}
 }
 
