@@ -20,12 +20,15 @@ const fail = (err) => {
   process.exit(1);
 };
 client.on('error', fail);
+// A backlog that comes in one segment with CONNACK is told as 'message' before 'connect'.
+const connected = new Promise((told) => client.once('connect', told));
 client.on('connect', async (connack) => {
   console.log(JSON.stringify({present: connack.sessionPresent}));
   if (!connack.sessionPresent) await client.subscribeAsync(filter, {qos: 2}).catch(fail);
 });
 client.on('message', async (topic, payload, packet) => {
   const {qos, dup, retain, properties} = packet;
+  await connected;
   console.log(JSON.stringify({topic, payload: payload.toString(), qos, dup, retain, type: properties?.contentType}));
   await client.publishAsync(properties?.responseTopic ?? out, `got ${payload}`, {qos: 2}).catch(fail);
   if (--left === 0) await client.endAsync();
