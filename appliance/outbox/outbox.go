@@ -213,6 +213,7 @@ func wallTime(s wal.Stamp) time.Time {
 // committed runs on the committer: numbers the entries, applies them to the tables, hands them on.
 func (b *Outbox) committed(batch wal.Batch) {
 	entries := make([]Entry, len(batch.Records))
+	settled := 0
 	b.mu.Lock()
 	for i, r := range batch.Records {
 		e := r.Tag.(*Entry)
@@ -227,7 +228,8 @@ func (b *Outbox) committed(batch wal.Batch) {
 			}
 		}
 		if e.Kind == KindSettlement {
-			b.settledLocked(e)
+			b.landedLocked(e)
+			settled += len(e.Settled)
 		}
 		b.tables.apply(e, batch.Stamp)
 		entries[i] = *e
@@ -235,6 +237,7 @@ func (b *Outbox) committed(batch wal.Batch) {
 	wake := b.tables.nextDue()
 	b.mu.Unlock()
 	b.feed.Committed(entries)
+	b.settled(settled)
 	b.keep.due(wake)
 	b.watchBudget(batch.Records)
 }

@@ -75,12 +75,22 @@ func (b *Outbox) collect(add func(wal.Record)) {
 	}
 }
 
-// settledLocked notes that a record of settlements is durable.
-func (b *Outbox) settledLocked(e *Entry) {
+// landedLocked notes that a record of settlements is durable: traces find it in the log from here on.
+func (b *Outbox) landedLocked(e *Entry) {
 	if i := slices.Index(b.riding, e); i >= 0 {
 		b.riding = slices.Delete(b.riding, i, i+1)
 	}
-	b.durable += int64(len(e.Settled))
+}
+
+// settled tells who waits in SettleNow that n more settlements are durable and with the feed: before
+// that, the feed could still be asked what it owes and answer without them.
+func (b *Outbox) settled(n int) {
+	if n == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.durable += int64(n)
 	if b.progress != nil {
 		close(b.progress)
 		b.progress = nil
@@ -90,8 +100,9 @@ func (b *Outbox) settledLocked(e *Entry) {
 // settlePoll is how often a waiting SettleNow asks whether the storage still takes writes.
 const settlePoll = 100 * time.Millisecond
 
-// SettleNow returns when every settlement that was handed over so far is durable. When the storage
-// takes no writes it returns a [message.Problem]; the settlements are kept and written later.
+// SettleNow returns when every settlement that was handed over so far is durable and its record with
+// the feed. When the storage takes no writes it returns a [message.Problem]; the settlements are kept
+// and written later.
 func (b *Outbox) SettleNow() error {
 	b.mu.Lock()
 	target := b.given

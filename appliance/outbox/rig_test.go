@@ -45,7 +45,8 @@ type testFeed struct {
 	seen     []uint64 // what came live, in order
 	expired  []uint64
 	stopping bool
-	fan      int // besides, so many others owe the same
+	fan      int    // besides, so many others owe the same
+	before   func() // called when a batch comes, before it is applied
 }
 
 func newTestFeed() *testFeed { return &testFeed{owed: map[uint64]bool{}} }
@@ -68,6 +69,9 @@ func (f *testFeed) Restore(state []byte) error {
 }
 
 func (f *testFeed) Committed(entries []Entry) {
+	if f.before != nil {
+		f.before()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range entries {

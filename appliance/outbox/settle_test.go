@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"edgepost/appliance/message"
 )
@@ -136,4 +137,34 @@ func FuzzSettlements(f *testing.F) {
 			t.Fatalf("got  %v\nwant %v (%v)", once(again), want, err)
 		}
 	})
+}
+
+// TestSettleNowIsBehindTheFeed: who settled and waited sees the feed without the debts, however late
+// the committer comes to the feed after the fsync.
+func TestSettleNowIsBehindTheFeed(t *testing.T) {
+	x := newBox(t)
+	var seqs []uint64
+	for range 20 {
+		seqs = append(seqs, x.publish("a").Seq)
+	}
+	waiting := make(chan error, 1)
+	for _, seq := range seqs {
+		early := false
+		x.feed.before = func() {
+			select {
+			case err := <-waiting: // it had the whole time of the fsync and of this to return
+				early = true
+				waiting <- err
+			case <-time.After(time.Millisecond):
+			}
+		}
+		x.Settle(Settlement{Sub: 1, Seq: seq, State: message.Delivered, Attempts: 1})
+		go func() { waiting <- x.SettleNow() }()
+		if err := <-waiting; err != nil {
+			t.Fatal(err)
+		}
+		if early || x.feed.has(seq) {
+			t.Fatalf("SettleNow returned before the feed was told of %d", seq)
+		}
+	}
 }
