@@ -50,7 +50,7 @@ func (s *shard) change(e *outbox.Entry) {
 	case outbox.OpRewind:
 		if sub != nil {
 			sub.rewound = true
-			s.indebt(sub, ch, e.Seq)
+			s.indebt(sub, ch, e.Seq, nil)
 			s.touch(sub)
 		}
 	}
@@ -59,18 +59,19 @@ func (s *shard) change(e *outbox.Entry) {
 // put makes the subscription or replaces its filters and policy.
 func (s *shard) put(id uint64, spec Spec, ch *outbox.Change, at uint64) {
 	sub := s.subs[id]
+	var before []message.Filter
 	if sub == nil {
 		sub = s.c.newSubscription(id, spec)
 		sub.used = s.c.ob.Age()
 		s.subs[id] = sub
 	} else {
 		s.plant(sub, false)
-		sub.spec = spec
+		before, sub.spec = sub.spec.Filters, spec
 		sub.state.SetPolicy(s.c.policy(&spec))
 	}
 	s.plant(sub, true)
 	s.c.enter(s, sub)
-	s.indebt(sub, ch, at)
+	s.indebt(sub, ch, at, before)
 	if sub.connected() {
 		s.touch(sub)
 	}
@@ -96,42 +97,82 @@ func (s *shard) plant(sub *subscription, in bool) {
 	}
 }
 
-// indebt adds explicit debts, and what matched between the reading of the log that found them and
-// the change itself.
-func (s *shard) indebt(sub *subscription, ch *outbox.Change, at uint64) {
-	var all, urgent delivery.Set
-	for _, d := range []struct {
-		set  *delivery.Set
-		from []byte
-	}{{&all, ch.Debts}, {&urgent, ch.Urgent}} {
-		if len(d.from) == 0 {
-			continue
-		}
-		if _, err := d.set.Decode(d.from); err != nil {
-			s.c.o.Log.Error("debts unreadable", "subscription", sub.spec.Name, "error", err)
-		}
-	}
+// indebt adds explicit debts, and what matched between the reading of the log that found them and the
+// change itself, unless the filters from before selected it already. Of a topic whose retained message
+// is to be shown and was replaced meanwhile, the new one is: a subscriber that had it already would end
+// with the old one.
+func (s *shard) indebt(sub *subscription, ch *outbox.Change, at uint64, before []message.Filter) {
+	newer := s.meanwhile(sub, ch, at, before)
+	urgent := s.debtsOf(sub, ch.Urgent)
+	all := s.debtsOf(sub, ch.Debts)
 	all.Each(0, math.MaxUint64, func(first, last uint64) bool {
 		for seq := first; seq <= last; seq++ {
-			sub.state.Owe(seq, urgent.Has(seq))
+			place, hurry := seq, urgent.Has(seq)
+			if m := s.replaced(sub, ch, seq, newer); m != nil {
+				if len(m.Payload) == 0 {
+					continue
+				}
+				place, hurry = m.Seq, m.Urgent()
+			}
+			sub.state.Owe(place, hurry)
 			if ch.Shown {
-				sub.show(seq)
+				sub.show(place)
 			}
 		}
 		return true
 	})
+}
+
+// replaced returns what is to be shown instead of a retained message; nil: the message itself.
+func (s *shard) replaced(sub *subscription, ch *outbox.Change, seq uint64, newer map[message.Topic]*message.Message) *message.Message {
+	if !ch.Shown || len(newer) == 0 || sub.state.Owes(seq) {
+		return nil
+	}
+	it, err := s.item(seq)
+	if err != nil {
+		return nil
+	}
+	if m := newer[it.Msg.Topic]; m != nil && m.Seq > seq {
+		return m
+	}
+	return nil
+}
+
+func (s *shard) debtsOf(sub *subscription, b []byte) (set delivery.Set) {
+	if len(b) > 0 {
+		if _, err := set.Decode(b); err != nil {
+			s.c.o.Log.Error("debts unreadable", "subscription", sub.spec.Name, "error", err)
+		}
+	}
+	return set
+}
+
+// meanwhile adds what the filters select of the messages from ch.From to the change, and those from before
+// did not. It returns the newest retained message of each topic among all that the filters select.
+func (s *shard) meanwhile(sub *subscription, ch *outbox.Change, at uint64, before []message.Filter) (newer map[message.Topic]*message.Message) {
 	if ch.From == 0 || ch.From >= at {
-		return
+		return nil
 	}
 	for _, f := range sub.spec.Filters {
 		err := s.c.ob.Scan(f, ch.From, at-1, func(m *message.Message) bool {
-			sub.state.Owe(m.Seq, m.Urgent())
+			if m.Retain {
+				if newer == nil {
+					newer = make(map[message.Topic]*message.Message)
+				}
+				if old := newer[m.Topic]; old == nil || old.Seq < m.Seq {
+					newer[m.Topic] = m
+				}
+			}
+			if !slices.ContainsFunc(before, func(f message.Filter) bool { return f.Match(m.Topic) }) {
+				sub.state.Owe(m.Seq, m.Urgent())
+			}
 			return true
 		})
 		if err != nil {
 			s.c.o.Log.Error("reading the log failed", "subscription", sub.spec.Name, "error", err)
 		}
 	}
+	return newer
 }
 
 // show notes that the message is owed because it was retained when the subscription was made.

@@ -39,6 +39,7 @@ type world struct {
 	clock *ticking
 	o     outbox.Options
 	co    Options
+	feed  func(*Courier) outbox.Feed // nil: the courier itself
 	ob    *outbox.Outbox
 	c     *Courier
 }
@@ -75,7 +76,11 @@ func (w *world) start() {
 		w.clock.base += last.Age - w.clock.Now().Age
 	}
 	w.c = New(w.ob, w.co)
-	if err := w.ob.Replay(w.c); err != nil {
+	var feed outbox.Feed = w.c
+	if w.feed != nil {
+		feed = w.feed(w.c)
+	}
+	if err := w.ob.Replay(feed); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := w.ob.Start(); err != nil {

@@ -159,9 +159,8 @@ func (c *Courier) PublishNoted(m *message.Message, name string, list []Note, don
 // Retained returns the retained messages that the filter selects.
 func (c *Courier) Retained(ctx context.Context, f message.Filter) ([]*message.Message, error) {
 	defer c.ob.Hold()()
-	set := c.retained(ctx, []message.Filter{f})
+	set, failed := c.retained(ctx, []message.Filter{f})
 	var out []*message.Message
-	var failed error
 	set.Each(0, ^uint64(0), func(first, last uint64) bool {
 		for seq := first; seq <= last; seq++ {
 			e, err := c.ob.Read(seq)

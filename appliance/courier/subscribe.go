@@ -136,11 +136,12 @@ func (c *Courier) debtsFrom(ctx context.Context, ch *outbox.Change, spec *Spec, 
 	return gap, ctx.Err()
 }
 
-// show fills in the retained messages that the filters select.
+// show fills in the retained messages that the filters select. What is stored meanwhile the shard finds
+// when the change takes effect: otherwise the subscriber would hold an old value until the next one.
 func (c *Courier) show(ctx context.Context, ch *outbox.Change, filters []message.Filter) error {
 	var all, urgent delivery.Set
-	var failed error
-	set := c.retained(ctx, filters)
+	ch.From = c.ob.Head() + 1
+	set, failed := c.retained(ctx, filters)
 	set.Each(0, math.MaxUint64, func(first, last uint64) bool {
 		for seq := first; seq <= last && failed == nil; seq++ {
 			switch e, err := c.ob.Read(seq); {
@@ -182,16 +183,23 @@ func (c *Courier) gapBefore(after message.ID) bool {
 	return after.Epoch != c.ob.Epoch() || after.Seq < c.ob.CleanedTo() || c.ob.LostBehind(after.Seq)
 }
 
-// retained collects the retained messages that the filters select.
-func (c *Courier) retained(ctx context.Context, filters []message.Filter) delivery.Set {
-	var set delivery.Set
+// retained collects the retained messages that the filters select, of everything that anybody was told
+// is stored, or was handed.
+func (c *Courier) retained(ctx context.Context, filters []message.Filter) (set delivery.Set, err error) {
 	s, id, err := c.find(retainedName)
 	if err != nil {
-		return set
+		return set, nil //nolint:nilerr // before the first start nothing is retained
 	}
-	_ = s.do(ctx, func() { // on failure there is nothing retained to show
+	head := c.ob.Head()
+	behind := false
+	err = s.do(ctx, func() {
 		sub := s.subs[id]
 		if sub == nil {
+			return
+		}
+		// The committer hands a batch to one shard after the other: another one's subscriber may have it
+		// before this shard.
+		if behind = s.applied < head && !s.catchUp(); behind {
 			return
 		}
 		for t, seqs := range sub.topics {
@@ -204,7 +212,10 @@ func (c *Courier) retained(ctx context.Context, filters []message.Filter) delive
 			}
 		}
 	})
-	return set
+	if behind {
+		err = message.Problemf(message.CodeStorageFailed, "the log cannot be read at the moment, so what is retained is not known; try again")
+	}
+	return set, err
 }
 
 // NamedAs is the public and unique name of a principal's durable subscription.

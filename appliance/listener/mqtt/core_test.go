@@ -272,6 +272,7 @@ func (c *fakeCore) MaySubscribe(_ *auth.Grant, f message.Filter) error {
 
 func (c *fakeCore) Retained(_ context.Context, _ *auth.Grant, f message.Filter) ([]*message.Message, error) {
 	c.note("retained %s", f)
+	time.Sleep(c.delay)
 	var out []*message.Message
 	for _, m := range c.retained {
 		if f.Match(m.Topic) {

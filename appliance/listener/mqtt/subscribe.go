@@ -39,11 +39,14 @@ func (s *session) subscribe(p *packet.Packet) bool {
 	if len(p.Props.SubscriptionIDs) > 0 {
 		id = p.Props.SubscriptionIDs[0]
 	}
+	inUse := s.v == packet.V5 && s.idInUse(p.ID)
+	if !inUse && !s.stored() {
+		return false
+	}
 	s.settleAcks() // a retained message that was acknowledged just before is to be sent again
 	r := &request{edit: s.subs.edit(), codes: make([]byte, len(p.Filters))}
-	inUse := s.idInUse(p.ID)
 	for i := range p.Filters {
-		if inUse && s.v == packet.V5 {
+		if inUse {
 			r.codes[i] = packet.PacketIdentifierInUse
 			continue
 		}
@@ -64,14 +67,21 @@ func (s *session) subscribe(p *packet.Packet) bool {
 	}
 	s.mu.Lock()
 	s.replyLocked(s.appendCodes(nil, packet.SUBACK, p.ID, r.codes))
-	if !s.closing {
-		for _, e := range retained {
-			s.putLocked(e)
-		}
-	}
+	s.putFirstLocked(retained)
 	s.mu.Unlock()
 	s.hold(false)
 	return true
+}
+
+// stored waits until what the client published before is on stable storage or was refused: a SUBSCRIBE
+// behind a publish that is retained shows it. False: the session is over.
+func (s *session) stored() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.closing && s.owed.pubs > 0 {
+		s.wake.Wait()
+	}
+	return !s.closing
 }
 
 // hold keeps messages from being written, or lets them go.

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"edgepost/appliance/courier"
@@ -37,6 +38,19 @@ func (s *session) putLocked(e entry) {
 		s.out = s.srv.pools.queues.Get().(*queue)
 	}
 	s.out.entries = append(s.out.entries, e)
+	s.startLocked()
+}
+
+// putFirstLocked queues retained messages before all that waits: what came while they were read may be
+// what replaces them.
+func (s *session) putFirstLocked(list []entry) {
+	if s.closing || len(list) == 0 {
+		return
+	}
+	if s.out == nil {
+		s.out = s.srv.pools.queues.Get().(*queue)
+	}
+	s.out.entries = slices.Insert(s.out.entries, 0, list...)
 	s.startLocked()
 }
 
