@@ -56,7 +56,7 @@ faults: # of disk, power, clock and peers against the real binary, each for seco
 torture: ## the same faults for hours; RUN=regexp chooses tests, SEED and ROUNDS repeat one
 	TORTURE=1 go test -timeout 24h -count 1 -v -run '$(RUN)' ./scripts/torture
 
-bench: build ## measure DESIGN's numbers beside NATS, to bin/bench.json; BENCHFLAGS='-run publish -time 1s -quick'
+bench: build ## measure DESIGN's numbers beside NATS and Mosquitto, to bin/bench.json; BENCHFLAGS='-run publish -time 1s -quick'
 	go -C scripts/bench build -o ../../bin/bench .
 	bin/bench -json bin/bench.json $(BENCHFLAGS)
 

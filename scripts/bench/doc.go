@@ -1,5 +1,5 @@
-// Command bench measures edgepost against what DESIGN §10 promises, and beside a peer (NATS 2.15.2)
-// in the same run. `make bench` builds bin/edgepost and runs it; by hand:
+// Command bench measures edgepost against what DESIGN §10 promises, and beside peers (NATS 2.15.2,
+// Mosquitto) in the same run. `make bench` builds bin/edgepost and runs it; by hand:
 //
 //	go run . -binary ../../bin/edgepost [-run REGEXP] [-time 3s] [-quick] [-publishers 1,8,64,256] [-json FILE] [-dir DIR]
 //
@@ -21,6 +21,9 @@
 //   - A publish is durable when its answer came after the fsync. NATS does that with sync_interval:
 //     always, one fsync a message; "lazy" is its default, which acknowledges from memory and syncs every
 //     two minutes. edgepost has no such mode in these rows: each of its figures is after the fsync.
+//   - Over MQTT one client of our own loads every server: edgepost, NATS' MQTT and, where Debian's
+//     package is installed, Mosquitto, whose limits on what it queues are lifted. Mosquitto and the lazy NATS
+//     acknowledge from memory; those rows say so.
 //   - "fdatasync of 4 KiB" is the bare limit of the disk for one publisher: an overwrite of zeros that
 //     are there already, nothing else.
 //   - p50 and p99 are latencies of single calls, to 3 %.

@@ -26,6 +26,7 @@ type gateway struct {
 	b     *bench
 	data  string
 	addr  string       // of HTTP; stays the same over restarts
+	mqtt  string       // of MQTT, likewise
 	under []string     // what the process is started by
 	api   *http.Client // over the control socket
 	*process
@@ -36,12 +37,12 @@ func newGateway(b *bench) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	g := &gateway{b: b, data: data}
+	for _, into := range []*string{&g.addr, &g.mqtt} {
+		if *into, err = freeAddress(); err != nil {
+			return nil, err
+		}
 	}
-	defer l.Close()
-	g := &gateway{b: b, data: data, addr: l.Addr().String()}
 	text := fmt.Sprintf("[storage]\nmax_bytes = %d\n[limits]\nmax_connections = 12000\n", int64(logBudget))
 	return g, os.WriteFile(g.data+".toml", []byte(text), 0o600)
 }
@@ -49,7 +50,7 @@ func newGateway(b *bench) (*gateway, error) {
 // start starts the process and returns how long it took until /healthz answered.
 func (g *gateway) start(ctx context.Context) (time.Duration, error) {
 	args := append(slices.Clone(g.under), g.b.binary, "serve", "-json", "-anonymous", "-config", g.data+".toml",
-		"-data", g.data, "-http", g.addr, "-mqtt", "127.0.0.1:0")
+		"-data", g.data, "-http", g.addr, "-mqtt", g.mqtt)
 	began := time.Now()
 	var err error
 	if g.process, err = spawn(g.data+".log", args); err != nil {

@@ -32,6 +32,9 @@ func readMachine(b *bench) machine {
 	if kib, err := strconv.ParseInt(strings.TrimSuffix(procValue("/proc/meminfo", "MemTotal"), " kB"), 10, 64); err == nil {
 		m.MemoryMiB = kib >> 10
 	}
+	if v := mosquittoVersion(); v != "" {
+		m.Peer += ", Mosquitto " + v
+	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		m.Kernel = unix.ByteSliceToString(u.Release[:])

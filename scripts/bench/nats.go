@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -132,6 +132,7 @@ func natsPipeline(js jetstream.JetStream, body []byte, flight int) worker {
 type peerAddresses struct {
 	Client    string `json:"client"`
 	WebSocket string `json:"websocket"`
+	MQTT      string `json:"mqtt"`
 }
 
 // natsServe is a child: a NATS server. Arguments: directory, sync. It serves until its standard input
@@ -139,20 +140,21 @@ type peerAddresses struct {
 func natsServe(args arguments) error {
 	o := server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: args.text(0), MaxConn: 12_000,
-		Websocket: server.WebsocketOpts{Host: "127.0.0.1", NoTLS: true},
+		Websocket: server.WebsocketOpts{Host: "127.0.0.1", NoTLS: true}, ServerName: stream, MQTT: server.MQTTOpts{Host: "127.0.0.1", JSAPITimeout: time.Minute},
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // RANDOM_PORT is for the client's port only
-	if err != nil {
-		return err
+	for _, port := range []*int{&o.Websocket.Port, &o.MQTT.Port} { // RANDOM_PORT is for the client's port only
+		addr, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		*port = int(netip.MustParseAddrPort(addr).Port())
 	}
-	o.Websocket.Port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	s, err := natsStart(o, args.text(1))
 	if err != nil {
 		return err
 	}
 	defer s.Shutdown()
-	if err := answer(peerAddresses{s.ClientURL(), s.WebsocketURL()}); err != nil {
+	if err := answer(peerAddresses{s.ClientURL(), s.WebsocketURL(), fmt.Sprintf("127.0.0.1:%d", o.MQTT.Port)}); err != nil {
 		return err
 	}
 	return obey()
