@@ -115,7 +115,7 @@ func (k *core) RotateDevice(ctx context.Context, g *auth.Grant, id string) (stri
 	if err := admin(g); err != nil {
 		return "", err
 	}
-	token, err := k.reg.RotateDevice(ctx, id)
+	token, err := k.reg.RotateDevice(ctx, id, 0)
 	if err == nil {
 		k.kick("device/" + id)
 	}
@@ -140,7 +140,29 @@ func (k *core) inbox(d registry.Device) courier.Spec {
 	for _, g := range d.Groups {
 		spec.Filters = append(spec.Filters, message.GroupInbox(g))
 	}
+	spec.Filters = append(spec.Filters, k.reg.Profiles().Inbox(d.Profile, d.ID)...)
 	return spec
+}
+
+// inInbox reports whether the filter lies inside the inbox of the grant's device: inside one of its groups' or of its
+// profile's commands too.
+func (k *core) inInbox(g *auth.Grant, f message.Filter) bool {
+	if g.Kind != auth.Device {
+		return false
+	}
+	if message.InboxOf(g.Name).Covers(f) {
+		return true
+	}
+	d, ok := k.reg.Device(g.Name)
+	if !ok {
+		return false
+	}
+	for _, own := range k.inbox(d).Filters {
+		if own.Covers(f) {
+			return true
+		}
+	}
+	return false
 }
 
 // reconcile compares the subscriptions with the register. The register wins: missing inboxes are made,

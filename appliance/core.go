@@ -233,7 +233,7 @@ func (k *core) Subscribe(ctx context.Context, g *auth.Grant, r courier.Request, 
 		if err := message.CheckName("subscription name", r.Name); err != nil {
 			return nil, false, err
 		}
-	} else if g.Kind == auth.Device && message.InboxOf(g.Name).Covers(r.Filter) {
+	} else if k.inInbox(g, r.Filter) {
 		a, err := k.c.Attach(ctx, courier.DeviceInbox(g.Name), link, o)
 		return a, false, err
 	}

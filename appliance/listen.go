@@ -43,6 +43,7 @@ func (a *Appliance) listen() error {
 	}})
 	broker := mqtt.New(mqtt.Options{
 		Authenticator: k, Publisher: k, Sessions: k, Subscriber: k, Version: a.o.Version, Log: a.o.Log,
+		InInbox:        k.inInbox,
 		MaxConnections: a.connections(), MaxMessage: int(a.cfg.Limits.MaxMessage), MaxInflight: a.cfg.Delivery.Window, SessionExpiry: a.cfg.Delivery.TTL,
 	})
 	k.kick = func(principal string) {

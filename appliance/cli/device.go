@@ -19,6 +19,7 @@ type deviceJSON struct {
 	Label   string        `json:"label,omitempty"`
 	Groups  []string      `json:"groups,omitempty"`
 	Rules   message.Rules `json:"rules,omitzero"`
+	Profile string        `json:"profile,omitempty"`
 	Created time.Time     `json:"created,omitzero"`
 	Inbox   *inboxJSON    `json:"inbox,omitempty"`
 }
@@ -40,9 +41,11 @@ func deviceAdd() *command {
 	c.long = `
 Standard output gets the token and nothing else, so that TOKEN=$(edgepost device add lamp1) works. The token
 is not stored and cannot be shown again. From now on messages to device/ID/in/… wait for the device; it
-may publish to device/ID/out/…; -publish and -subscribe allow more.`
+may publish to device/ID/out/…; -publish, -subscribe and -profile allow more. The commands of a profile, such as
+cmnd/ID/… of Tasmota, wait for the device too, whatever its clean-session flag says.`
 	c.flags.Var(list[string]{&d.Groups}, "group", "put it into `GROUP`, made if it does not exist; may be repeated")
 	c.flags.StringVar(&d.Label, "label", "", "`TEXT` for people, in any language")
+	c.flags.StringVar(&d.Profile, "profile", "", "it speaks MQTT as a `NAME` does: tasmota, zigbee2mqtt, esphome, shelly or homeassistant; ID is its name in its topics")
 	ruleFlags(c.flags, &d.Rules)
 	c.run = func(ctx context.Context, call *call) error {
 		d.ID = call.args[0]
@@ -108,6 +111,9 @@ func deviceShow() *command {
 		g.row("id", d.ID)
 		g.row("label", d.Label)
 		g.row("groups", strings.Join(d.Groups, ", "))
+		if d.Profile != "" {
+			g.row("profile", d.Profile)
+		}
 		g.rules(&d.Rules)
 		g.row("created", stamp(d.Created))
 		if d.Inbox != nil {

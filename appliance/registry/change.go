@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +13,7 @@ import (
 
 // Limits, so that a record is small and a registry fits a small gateway.
 const (
-	MaxPrincipals = 100_000 // devices and keys together
+	MaxPrincipals = 100_000 // devices, keys and users together
 	MaxGroups     = 10_000
 	maxLabel      = 256     // bytes
 	maxGroupsOf   = 64      // groups of one device
@@ -22,43 +21,7 @@ const (
 	maxFilter     = 1 << 10 // bytes of one filter in a rule
 )
 
-// AddDevice registers a device and returns its token, which cannot be read again. Groups that do
-// not exist are made. Problems: exists, bad-name, bad-filter, bad-request, too-many.
-func (r *Registry) AddDevice(ctx context.Context, d Device) (token string, err error) {
-	r.change.Lock()
-	defer r.change.Unlock()
-	if err := message.CheckName("device id", d.ID); err != nil {
-		return "", err
-	}
-	if err := r.checkFree(d.ID); err != nil {
-		return "", err
-	}
-	if err := checkDevice(&d); err != nil {
-		return "", err
-	}
-	token = newToken()
-	rec := &record{
-		kind: putDevice, name: d.ID, label: d.Label, groups: d.Groups, rules: copyRules(d.Rules),
-		created: r.created(), hash: auth.HashToken(token),
-	}
-	var records []*record
-	changes := []Change{{DeviceAdded, d.ID}}
-	for _, name := range d.Groups {
-		if r.tables.groups[name] == nil {
-			records = append(records, &record{kind: putGroup, name: name})
-			changes = slices.Insert(changes, len(changes)-1, Change{GroupAdded, name})
-		}
-	}
-	if len(r.tables.groups)+len(records) > MaxGroups {
-		return "", message.Problemf(message.CodeTooMany, "there are %d groups; that is the most", MaxGroups)
-	}
-	if err := r.commit(ctx, append(records, rec), changes...); err != nil {
-		return "", err
-	}
-	return token, nil
-}
-
-// UpdateDevice replaces a device's label, groups and rules; its token and time of creation stay.
+// UpdateDevice replaces a device's label, groups, rules and profile; its token and time of creation stay.
 // Problems: unknown-device, unknown-group, bad-filter, bad-request.
 func (r *Registry) UpdateDevice(ctx context.Context, d Device) error {
 	r.change.Lock()
@@ -67,7 +30,7 @@ func (r *Registry) UpdateDevice(ctx context.Context, d Device) error {
 	if err != nil {
 		return err
 	}
-	if err := checkDevice(&d); err != nil {
+	if err := r.checkDevice(&d); err != nil {
 		return err
 	}
 	for _, name := range d.Groups {
@@ -76,7 +39,8 @@ func (r *Registry) UpdateDevice(ctx context.Context, d Device) error {
 		}
 	}
 	rec := p.record()
-	rec.label, rec.groups, rec.rules = d.Label, d.Groups, copyRules(d.Rules)
+	rec.label, rec.groups, rec.rules, rec.extra.profile = d.Label, d.Groups, copyRules(d.Rules), d.Profile
+	rec.kind = rec.deviceKind()
 	return r.commit(ctx, []*record{&rec}, Change{DeviceChanged, d.ID})
 }
 
@@ -88,23 +52,6 @@ func (r *Registry) RemoveDevice(ctx context.Context, id string) error {
 		return err
 	}
 	return r.commit(ctx, []*record{{kind: removeDevice, name: id}}, Change{DeviceRemoved, id})
-}
-
-// RotateDevice gives a device a new token; the old one ends now. Problem: unknown-device.
-func (r *Registry) RotateDevice(ctx context.Context, id string) (token string, err error) {
-	r.change.Lock()
-	defer r.change.Unlock()
-	p, err := r.findDevice(id)
-	if err != nil {
-		return "", err
-	}
-	token = newToken()
-	rec := p.record()
-	rec.hash = auth.HashToken(token)
-	if err := r.commit(ctx, []*record{&rec}, Change{TokenRotated, id}); err != nil {
-		return "", err
-	}
-	return token, nil
 }
 
 // AddGroup makes a group. Problems: exists, bad-name, bad-request, too-many.
@@ -249,16 +196,19 @@ func (r *Registry) findMember(group, device string) (*principal, error) {
 
 func (r *Registry) checkFree(name string) error {
 	if p := r.tables.principals[name]; p != nil {
-		return message.Problemf(message.CodeExists, "a %s named %s exists already; devices and keys share their names", p.kind, name)
+		return message.Problemf(message.CodeExists, "a %s named %s exists already; devices, keys and users share their names", p.kind, name)
 	}
 	if len(r.tables.principals) >= MaxPrincipals {
-		return message.Problemf(message.CodeTooMany, "there are %d devices and keys; that is the most", MaxPrincipals)
+		return message.Problemf(message.CodeTooMany, "there are %d devices, keys and users; that is the most", MaxPrincipals)
 	}
 	return nil
 }
 
 // checkDevice checks what is not the id, and sorts the groups into a copy.
-func checkDevice(d *Device) error {
+func (r *Registry) checkDevice(d *Device) error {
+	if err := r.profiles.Check(d.Profile); err != nil {
+		return err
+	}
 	if err := checkLabel(d.Label); err != nil {
 		return err
 	}
@@ -312,22 +262,4 @@ func (r *Registry) created() int64 {
 		return 0
 	}
 	return t.Truncate(time.Second).UnixNano()
-}
-
-const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-// newToken returns "ep_" and 32 signs, 190 random bits.
-func newToken() string {
-	token := []byte("ep_")
-	var pool [64]byte
-	for len(token) < 3+32 {
-		_, _ = rand.Read(pool[:]) // never fails: see crypto/rand
-		for _, b := range pool {
-			// 248 is the last multiple of 62: above it the first signs would come more often.
-			if b < 248 && len(token) < 3+32 {
-				token = append(token, base62[b%62])
-			}
-		}
-	}
-	return string(token)
 }

@@ -1,13 +1,16 @@
-// Package registry knows who exists: devices, groups, keys, and the gateway's own name and epoch.
+// Package registry knows who exists: devices, groups, keys, users, claim codes, and the gateway's own name and epoch.
 // It answers from memory and keeps a ledger on a wal directory of its own.
 //
 // What it promises:
 //
 //   - A change that returned nil is on stable storage. It is first durable, then visible, then
 //     announced to [Registry.Watch], one change at a time and in this order.
-//   - Devices and keys share one namespace, so that a name in an MQTT username or a receipt topic
-//     means one principal.
-//   - A token is shown once, when it is made; only its SHA-256 is kept.
+//   - Devices, keys and users share one namespace, so that a name in an MQTT username or a receipt
+//     topic means one principal.
+//   - A token or claim code is shown once, when it is made; only its SHA-256 is kept. Of a password
+//     only the hash is kept that the caller made. No two principals share a token.
+//   - Who is an administrator once stays so until another one is there: the last user who may
+//     administer cannot be removed.
 //   - Damage is reported ([Registry.Damage]) and costs what it hit; the registry still opens. What a
 //     newer version wrote is an error that names the kind: who does not understand a record may not
 //     ignore it, it could be a revocation.
@@ -26,7 +29,13 @@
 //	6     put key           name, label, admin (0, 1), rules, created, token hash
 //	7     remove key        name
 //	8     snapshot covers   sequence number; only as the first record of a snapshot
+//	9     put device        as 2, then profile, guessable (0, 1), token hash before the last, until (unix ns)
+//	10    put user          name, label, admin (0, 1), rules, created, password hash (a PHC string)
+//	11    remove user       name
+//	12    put claim code    device id, valid until (unix ns, 0 for ever), hash of the code (32 bytes)
+//	13    remove claim code device id
 //
+// Kind 2 is written for a device of which kind 9 would say nothing more. A removed device takes its claim code with it.
 // Rules are four lists of filters: publish, deny publish, subscribe, deny subscribe. A snapshot is
 // the records that make the present tables out of nothing. Opening reads the newest good snapshot
 // and the ledger behind the number it covers. The last two snapshots are kept, and the ledger

@@ -26,10 +26,12 @@ type model struct {
 	groups  map[string]string // label
 	tokens  map[string]string // token by name
 	name    string
+	users   map[string]User
+	claims  map[string]string // code by device
 }
 
 func newModel(name string) *model {
-	return &model{map[string]Device{}, map[string]Key{}, map[string]string{}, map[string]string{}, name}
+	return &model{map[string]Device{}, map[string]Key{}, map[string]string{}, map[string]string{}, name, map[string]User{}, map[string]string{}}
 }
 
 func (m *model) compare(r *Registry) error {
@@ -68,6 +70,20 @@ func (m *model) compare(r *Registry) error {
 			return fmt.Errorf("group %+v, want label %q members %v", g, label, members)
 		}
 	}
+	us := r.Users()
+	if len(us) != len(m.users) {
+		return fmt.Errorf("%d users, want %d", len(us), len(m.users))
+	}
+	for _, u := range us {
+		if hash, ok := r.Password(u.Name); !reflect.DeepEqual(u, m.users[u.Name]) || !ok || hash != "$hash of "+u.Name {
+			return fmt.Errorf("user %+v with %q, want %+v", u, hash, m.users[u.Name])
+		}
+	}
+	for id := range m.devices {
+		if _, want := m.claims[id]; r.HasClaim(id) != want {
+			return fmt.Errorf("claim code of %s: want %v", id, want)
+		}
+	}
 	for name, token := range m.tokens {
 		if e, ok := r.LookupToken(auth.HashToken(token)); !ok || e.Name != name {
 			return fmt.Errorf("the token of %s is not known", name)
@@ -95,6 +111,13 @@ func (m *model) step(t *testing.T, r *Registry, rnd *rand.Rand) {
 		}
 		return ok
 	}
+	if rnd.IntN(4) == 0 {
+		m.stepUser(t, r, rnd, name)
+		return
+	}
+	if _, isUser := m.users[name]; isUser {
+		isKey = true // the name is taken all the same
+	}
 	switch op := rnd.IntN(10); op {
 	case 0, 1:
 		token, err := r.AddDevice(ctx, Device{ID: name, Label: label, Groups: []string{group}, Rules: rules})
@@ -105,6 +128,7 @@ func (m *model) step(t *testing.T, r *Registry, rnd *rand.Rand) {
 		}
 	case 2:
 		if expect(r.RemoveDevice(ctx, name), isDevice) {
+			delete(m.claims, name)
 			delete(m.devices, name)
 			delete(m.tokens, name)
 		}
@@ -114,7 +138,7 @@ func (m *model) step(t *testing.T, r *Registry, rnd *rand.Rand) {
 			m.devices[name] = d
 		}
 	case 4:
-		token, err := r.RotateDevice(ctx, name)
+		token, err := r.RotateDevice(ctx, name, 0)
 		if expect(err, isDevice) {
 			m.tokens[name] = token
 		}
@@ -125,13 +149,76 @@ func (m *model) step(t *testing.T, r *Registry, rnd *rand.Rand) {
 			m.tokens[name] = token
 		}
 	case 6:
-		if expect(r.RemoveKey(ctx, name), isKey) {
+		if _, isKey := m.keys[name]; expect(r.RemoveKey(ctx, name), isKey) {
 			delete(m.keys, name)
 			delete(m.tokens, name)
 		}
 	default:
 		m.stepGroup(r, op, name, group, label, expect)
 	}
+}
+
+// stepUser is a change of users and claim codes.
+func (m *model) stepUser(t *testing.T, r *Registry, rnd *rand.Rand, name string) {
+	t.Helper()
+	ctx := context.Background()
+	_, isUser := m.users[name]
+	_, isDevice := m.devices[name]
+	_, isKey := m.keys[name]
+	u := User{Name: name, Label: "u", Admin: rnd.IntN(2) == 0, Created: day}
+	admins := 0
+	for _, other := range m.users {
+		if other.Admin {
+			admins++
+		}
+	}
+	last := m.users[name].Admin && admins == 1
+	var err error
+	var ok bool
+	switch rnd.IntN(5) {
+	case 0:
+		if err, ok = r.AddUser(ctx, u, "$hash of "+name), !isUser && !isDevice && !isKey; ok {
+			m.users[name] = u
+		}
+	case 1:
+		u.Label = "changed"
+		if err, ok = r.UpdateUser(ctx, u), isUser && (u.Admin || !last); ok {
+			m.users[name] = u
+		}
+	case 2:
+		if err, ok = r.RemoveUser(ctx, name), isUser && !last; ok {
+			delete(m.users, name)
+		}
+	case 3:
+		ok = isDevice
+		var code string
+		if code, err = r.MakeClaim(ctx, name); ok {
+			m.claims[name] = code
+		}
+	default:
+		code := m.claims[name]
+		ok = code != ""
+		var id, token string
+		if id, token, err = r.Claim(ctx, strings.ToLower(code)); ok {
+			if id != name {
+				t.Fatalf("the code of %s is %s's", name, id)
+			}
+			m.tokens[name] = token
+			delete(m.claims, name)
+		}
+	}
+	if (err == nil) != ok || r.SetUp() != m.setUp() {
+		t.Fatalf("user %s: error %v, want success %v; set up %v", name, err, ok, r.SetUp())
+	}
+}
+
+func (m *model) setUp() bool {
+	for _, u := range m.users {
+		if u.Admin {
+			return true
+		}
+	}
+	return false
 }
 
 // stepGroup is a change of groups or of the gateway's name.
@@ -374,6 +461,11 @@ func TestRecordsSurviveTheirEncoding(t *testing.T) {
 		{kind: putKey, name: "k", admin: true, hash: auth.HashToken("y")},
 		{kind: removeKey, name: "k"},
 		{kind: covers, covers: 1 << 40},
+		{kind: putDevice2, name: "d", extra: extra{profile: "tasmota", guessable: true, old: auth.HashToken("o"), until: 77}, hash: auth.HashToken("z")},
+		{kind: putUser, name: "u", label: "l", admin: true, created: 3, extra: extra{password: "$argon2id$"}},
+		{kind: removeUser, name: "u"},
+		{kind: putClaim, name: "d", until: 12, hash: HashCode("BCDF")},
+		{kind: removeClaim, name: "d"},
 	} {
 		b := want.encode()
 		got, err := decode(b)
@@ -396,6 +488,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add((&record{kind: putKey, name: "k", admin: true}).encode())
 	f.Add((&record{kind: putGateway, name: "g", epoch: "abcdefgh"}).encode())
 	f.Add((&record{kind: covers, covers: 9}).encode())
+	f.Add((&record{kind: putDevice2, name: "d", extra: extra{profile: "p", guessable: true}}).encode())
+	f.Add((&record{kind: putUser, name: "u", admin: true, extra: extra{password: "x"}}).encode())
+	f.Add((&record{kind: putClaim, name: "d", until: 5}).encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := decode(b)
 		if err != nil {

@@ -9,9 +9,19 @@ import (
 // Device is a registered device. Everything it was ever sent waits in its inbox.
 type Device struct {
 	ID      string        `json:"id"`
-	Label   string        `json:"label,omitempty"`  // for people, any language
-	Groups  []string      `json:"groups,omitempty"` // sorted
-	Rules   message.Rules `json:"rules,omitzero"`   // beyond the defaults; "${device}" stands for the id
+	Label   string        `json:"label,omitempty"`   // for people, any language
+	Groups  []string      `json:"groups,omitempty"`  // sorted
+	Rules   message.Rules `json:"rules,omitzero"`    // beyond the defaults; "${device}" stands for the id
+	Profile string        `json:"profile,omitempty"` // how it speaks MQTT, see package profile
+	Created time.Time     `json:"created,omitzero"`  // zero when the clock was not trusted
+}
+
+// User is a person who signs in with a password.
+type User struct {
+	Name    string        `json:"name"`
+	Label   string        `json:"label,omitempty"`
+	Admin   bool          `json:"admin,omitempty"`
+	Rules   message.Rules `json:"rules,omitzero"`
 	Created time.Time     `json:"created,omitzero"` // zero when the clock was not trusted
 }
 
@@ -46,10 +56,15 @@ const (
 	KeyRemoved
 	TokenRotated // of a device
 	NameChanged  // of the gateway
+	UserAdded
+	UserChanged // also: another password
+	UserRemoved
+	ClaimMade // of a device
+	ClaimEnded
 )
 
 // Change is one durable change. A change of a group's members is a DeviceChanged of each device.
 type Change struct {
 	Kind ChangeKind
-	Name string // of the device, group, key or gateway
+	Name string // of the device, group, key, user or gateway
 }

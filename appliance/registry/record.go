@@ -22,6 +22,11 @@ const (
 	putKey       recordKind = 6
 	removeKey    recordKind = 7
 	covers       recordKind = 8
+	putDevice2   recordKind = 9
+	putUser      recordKind = 10
+	removeUser   recordKind = 11
+	putClaim     recordKind = 12
+	removeClaim  recordKind = 13
 )
 
 // record is one decoded record of the ledger; which fields count depends on its kind.
@@ -37,6 +42,8 @@ type record struct {
 	epoch   message.Epoch
 	machine string
 	covers  uint64
+	extra   extra
+	until   int64 // of a claim code: unix ns, 0 for ever
 }
 
 // unknownKind is a record that a newer version wrote.
@@ -58,31 +65,49 @@ func (r *record) encode() []byte {
 	case putGateway:
 		b = appendString(b, string(r.epoch))
 		b = appendString(b, r.machine)
-	case putDevice:
+	case putDevice, putDevice2:
 		b = appendString(b, r.label)
 		b = appendStrings(b, r.groups)
 		b = r.appendSecured(b)
+		if r.kind == putDevice2 {
+			b = r.extra.append(b)
+		}
 	case putGroup:
 		b = appendString(b, r.label)
 	case putKey:
 		b = appendString(b, r.label)
-		admin := byte(0)
-		if r.admin {
-			admin = 1
-		}
-		b = append(b, admin)
+		b = appendBool(b, r.admin)
 		b = r.appendSecured(b)
+	case putUser:
+		b = appendString(b, r.label)
+		b = appendBool(b, r.admin)
+		b = r.appendRules(b)
+		b = appendString(b, r.extra.password)
+	case putClaim:
+		b = binary.AppendVarint(b, r.until)
+		b = append(b, r.hash[:]...)
 	default: // a removal is its name
 	}
 	return b
 }
 
 func (r *record) appendSecured(b []byte) []byte {
+	b = r.appendRules(b)
+	return append(b, r.hash[:]...)
+}
+
+func (r *record) appendRules(b []byte) []byte {
 	for _, list := range [...][]message.Filter{r.rules.Publish, r.rules.DenyPublish, r.rules.Subscribe, r.rules.DenySubscribe} {
 		b = appendStrings(b, list)
 	}
-	b = binary.AppendVarint(b, r.created)
-	return append(b, r.hash[:]...)
+	return binary.AppendVarint(b, r.created)
+}
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 func appendString[S ~string](b []byte, s S) []byte {
@@ -110,20 +135,31 @@ func decode(data []byte) (record, error) {
 		r.name = c.string()
 	}
 	switch r.kind {
-	case covers, removeDevice, removeGroup, removeKey:
+	case covers, removeDevice, removeGroup, removeKey, removeUser, removeClaim:
 	case putGateway:
 		r.epoch = message.Epoch(c.string())
 		r.machine = c.string()
-	case putDevice:
+	case putDevice, putDevice2:
 		r.label = c.string()
 		r.groups = decodeStrings[string](&c)
 		r.decodeSecured(&c)
+		if r.kind == putDevice2 {
+			r.extra.decode(&c)
+		}
 	case putGroup:
 		r.label = c.string()
 	case putKey:
 		r.label = c.string()
 		r.admin = c.bool()
 		r.decodeSecured(&c)
+	case putUser:
+		r.label = c.string()
+		r.admin = c.bool()
+		r.decodeRules(&c)
+		r.extra.password = c.string()
+	case putClaim:
+		r.until = c.varint()
+		copy(r.hash[:], c.take(sha256.Size))
 	default:
 		return record{}, unknownKind(r.kind)
 	}
@@ -134,11 +170,15 @@ func decode(data []byte) (record, error) {
 }
 
 func (r *record) decodeSecured(c *cursor) {
+	r.decodeRules(c)
+	copy(r.hash[:], c.take(sha256.Size))
+}
+
+func (r *record) decodeRules(c *cursor) {
 	for _, list := range [...]*[]message.Filter{&r.rules.Publish, &r.rules.DenyPublish, &r.rules.Subscribe, &r.rules.DenySubscribe} {
 		*list = decodeStrings[message.Filter](c)
 	}
 	r.created = c.varint()
-	copy(r.hash[:], c.take(sha256.Size))
 }
 
 func decodeStrings[S ~string](c *cursor) []S {

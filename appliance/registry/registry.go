@@ -16,6 +16,7 @@ import (
 
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/message"
+	"edgepost/appliance/registry/profile"
 	"edgepost/wal"
 )
 
@@ -31,8 +32,9 @@ type Options struct {
 // Errors of changes are a [message.Problem] wherever a client can act on them; ctx cancels a change
 // only before it begins, never half of it.
 type Registry struct {
-	now func() time.Time
-	log *slog.Logger
+	now      func() time.Time
+	log      *slog.Logger
+	profiles profile.Set
 
 	change sync.Mutex // held through a whole change: check, make durable, make visible, announce
 	ledger *ledger    // guarded by change
@@ -59,7 +61,12 @@ func Open(dir string, o Options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
-	r := &Registry{now: o.Now, log: o.Log, ledger: l}
+	profiles, err := profile.Load()
+	if err != nil {
+		_ = l.log.Close()
+		return nil, fmt.Errorf("open registry: %w", err)
+	}
+	r := &Registry{now: o.Now, log: o.Log, ledger: l, profiles: profiles}
 	if err := r.begin(o.MachineID); err != nil {
 		_ = l.log.Close()
 		return nil, fmt.Errorf("open registry: %w", err)
@@ -264,7 +271,7 @@ func (r *Registry) Group(name string) (Group, bool) {
 func (r *Registry) Keys() []Key {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	list := make([]Key, 0, len(r.tables.principals)-r.tables.devices)
+	list := make([]Key, 0, len(r.tables.principals)-r.tables.devices-r.tables.users)
 	for _, p := range r.tables.principals {
 		if p.kind == auth.Key {
 			list = append(list, p.asKey())
@@ -289,14 +296,18 @@ func (r *Registry) Key(name string) (Key, bool) {
 func (r *Registry) Lookup(name string) (auth.Entry, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.tables.principals[name].asEntry()
+	return r.asEntry(r.tables.principals[name])
 }
 
 // LookupToken implements [auth.Directory].
 func (r *Registry) LookupToken(hash [sha256.Size]byte) (auth.Entry, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.tables.byToken[hash].asEntry()
+	p := r.tables.byToken[hash]
+	if p != nil && p.hash != hash && !p.extra.oldGood(r.now()) {
+		return auth.Entry{}, false
+	}
+	return r.asEntry(p)
 }
 
 // Version implements [auth.Directory].
@@ -305,20 +316,31 @@ func (r *Registry) Version() uint64 { return r.version.Load() }
 var _ auth.Directory = (*Registry)(nil)
 
 func (p *principal) asDevice() Device {
-	return Device{ID: p.name, Label: p.label, Groups: slices.Clone(p.groups), Rules: p.copyRules(), Created: asTime(p.created)}
+	d := Device{ID: p.name, Label: p.label, Groups: slices.Clone(p.groups), Rules: p.copyRules(), Created: asTime(p.created)}
+	if p.extra != nil {
+		d.Profile = p.extra.profile
+	}
+	return d
 }
 
 func (p *principal) asKey() Key {
 	return Key{Name: p.name, Label: p.label, Admin: p.admin, Rules: p.copyRules(), Created: asTime(p.created)}
 }
 
-func (p *principal) asEntry() (auth.Entry, bool) {
+func (r *Registry) asEntry(p *principal) (auth.Entry, bool) {
 	if p == nil {
 		return auth.Entry{}, false
 	}
 	e := auth.Entry{Kind: p.kind, Name: p.name, TokenHash: p.hash, Admin: p.admin, Groups: p.groups}
 	if p.rules != nil {
 		e.Rules = *p.rules
+	}
+	if p.extra != nil && p.kind == auth.Device {
+		e.Guessable = p.extra.guessable
+		e.Rules = r.profiles.Rules(p.extra.profile, e.Rules)
+		if p.extra.oldGood(r.now()) {
+			e.OldHash = p.extra.old
+		}
 	}
 	return e, true
 }

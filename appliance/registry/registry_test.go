@@ -55,10 +55,26 @@ func wantCode(t *testing.T, err error, code string) {
 
 // check holds the invariants of tables.
 func (t *tables) check() error {
-	devices := 0
+	devices, tokens, users, admins := 0, 0, 0, 0
 	for name, p := range t.principals {
+		if p.kind == auth.User {
+			users++
+			if p.admin {
+				admins++
+			}
+			if p.hash != [32]byte{} || p.extra == nil || p.extra.password == "" {
+				return fmt.Errorf("user %s has a token or no password", name)
+			}
+			continue
+		}
+		tokens++
 		if p.name != name || t.byToken[p.hash] != p || !slices.IsSorted(p.groups) {
 			return fmt.Errorf("principal %s is stored wrongly", name)
+		}
+		if p.extra != nil && p.extra.until != 0 {
+			if tokens++; t.byToken[p.extra.old] != p {
+				return fmt.Errorf("the old token of %s is stored wrongly", name)
+			}
 		}
 		if p.kind == auth.Device {
 			devices++
@@ -79,8 +95,17 @@ func (t *tables) check() error {
 			}
 		}
 	}
-	if devices != t.devices || len(t.byToken) != len(t.principals) {
-		return fmt.Errorf("%d devices counted as %d; %d tokens of %d", devices, t.devices, len(t.byToken), len(t.principals))
+	if devices != t.devices || users != t.users || admins != t.admins || len(t.byToken) != tokens {
+		return fmt.Errorf("%d devices counted as %d, %d users as %d, %d administrators as %d; %d tokens of %d",
+			devices, t.devices, users, t.users, admins, t.admins, len(t.byToken), tokens)
+	}
+	if len(t.claims) != len(t.byClaim) {
+		return fmt.Errorf("%d claim codes, %d ways back", len(t.claims), len(t.byClaim))
+	}
+	for id, c := range t.claims {
+		if t.device(id) == nil || t.byClaim[c.hash] != id {
+			return fmt.Errorf("the claim code of %s is stored wrongly", id)
+		}
 	}
 	return nil
 }
@@ -126,7 +151,7 @@ func TestLifeOfADevice(t *testing.T) {
 		t.Fatal("an update touched the token")
 	}
 
-	second, err := r.RotateDevice(ctx, "lamp1")
+	second, err := r.RotateDevice(ctx, "lamp1", 0)
 	must(t, err)
 	r = reopen(t, r, dir)
 	if _, ok := r.LookupToken(auth.HashToken(token)); ok {
@@ -221,7 +246,7 @@ func TestBadInput(t *testing.T) {
 		{"update unknown", message.CodeUnknownDevice, r.UpdateDevice(ctx, Device{ID: "no"})},
 		{"update group", message.CodeUnknownGroup, r.UpdateDevice(ctx, Device{ID: "ok", Groups: []string{"no"}})},
 		{"update filter", message.CodeBadFilter, r.UpdateDevice(ctx, Device{ID: "ok", Rules: message.Rules{Publish: []message.Filter{"#/a"}}})},
-		{"rotate", message.CodeUnknownDevice, second(r.RotateDevice(ctx, "no"))},
+		{"rotate", message.CodeUnknownDevice, second(r.RotateDevice(ctx, "no", 0))},
 		{"remove group", message.CodeUnknownGroup, r.RemoveGroup(ctx, "no")},
 		{"join group", message.CodeUnknownGroup, r.Join(ctx, "no", "ok")},
 		{"leave group", message.CodeUnknownGroup, r.Leave(ctx, "no", "ok")},
@@ -268,7 +293,7 @@ func TestWatchSeesChangesInOrderAndAfterTheyAreVisible(t *testing.T) {
 	must(t, r.Leave(ctx, "g", "b")) // nothing to do: no change
 	must(t, r.Join(ctx, "g", "b"))
 	must(t, r.Join(ctx, "g", "b"))
-	_, err = r.RotateDevice(ctx, "b")
+	_, err = r.RotateDevice(ctx, "b", 0)
 	must(t, err)
 	must(t, r.RemoveGroup(ctx, "g"))
 	_, err = r.AddKey(ctx, Key{Name: "k"})

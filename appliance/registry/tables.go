@@ -9,17 +9,24 @@ import (
 	"edgepost/appliance/message"
 )
 
-// principal is a device or a key. It is immutable; a change makes a new one. Ten thousand of them
+// principal is a device, a key or a user. It is immutable; a change makes a new one. Ten thousand of them
 // are normal, so it is kept small.
 type principal struct {
 	kind    auth.Kind
 	admin   bool
 	name    string
 	label   string
-	groups  []string       // of a device; sorted
-	rules   *message.Rules // nil: none beyond the defaults
-	created int64          // unix ns, 0 unknown
-	hash    [sha256.Size]byte
+	groups  []string          // of a device; sorted
+	rules   *message.Rules    // nil: none beyond the defaults
+	created int64             // unix ns, 0 unknown
+	hash    [sha256.Size]byte // of the token; zero of a user, who has none
+	extra   *extra            // nil: nothing
+}
+
+// claim is a code with which somebody gets a device's token, once.
+type claim struct {
+	hash  [sha256.Size]byte
+	until int64 // unix ns, 0 for ever
 }
 
 type group struct {
@@ -30,12 +37,17 @@ type group struct {
 
 // tables are everything the ledger says.
 //
-// Invariants (checked by the tests): byToken has one entry for each principal; a device is a member
-// of exactly the groups it lists; a name is a device or a key, never both.
+// Invariants (checked by the tests): byToken has one entry for each token of a device or key, the one before
+// the last included; a device is a member of exactly the groups it lists; a name is a device, a key or a user,
+// never two of them; a claim code is of a device that is there, and byClaim is the way back.
 type tables struct {
 	gateway    record // kind putGateway; kind 0 before the first
 	principals map[string]*principal
-	devices    int // how many of the principals are devices
+	devices    int                          // how many of the principals are devices
+	users      int                          // and how many are users
+	admins     int                          // and of these may administer
+	claims     map[string]claim             // by device
+	byClaim    map[[sha256.Size]byte]string // device
 	byToken    map[[sha256.Size]byte]*principal
 	groups     map[string]*group
 }
@@ -45,6 +57,8 @@ func newTables() *tables {
 		principals: make(map[string]*principal),
 		byToken:    make(map[[sha256.Size]byte]*principal),
 		groups:     make(map[string]*group),
+		claims:     make(map[string]claim),
+		byClaim:    make(map[[sha256.Size]byte]string),
 	}
 }
 
@@ -54,7 +68,7 @@ func (t *tables) apply(r *record) {
 	switch r.kind {
 	case putGateway:
 		t.gateway = *r
-	case putDevice:
+	case putDevice, putDevice2:
 		p := newPrincipal(auth.Device, r)
 		p.groups = make([]string, 0, len(r.groups))
 		for _, name := range r.groups {
@@ -67,8 +81,18 @@ func (t *tables) apply(r *record) {
 		t.put(p)
 	case putKey:
 		t.put(newPrincipal(auth.Key, r))
-	case removeDevice, removeKey:
+	case putUser:
+		t.put(newPrincipal(auth.User, r))
+	case removeDevice, removeKey, removeUser:
 		t.remove(r.name)
+	case putClaim:
+		if t.device(r.name) != nil {
+			t.endClaim(r.name)
+			t.claims[r.name] = claim{hash: r.hash, until: r.until}
+			t.byClaim[r.hash] = r.name
+		}
+	case removeClaim:
+		t.endClaim(r.name)
 	case putGroup:
 		t.group(r.name).label = r.label
 	case removeGroup:
@@ -83,7 +107,18 @@ func newPrincipal(kind auth.Kind, r *record) *principal {
 		rules := r.rules
 		p.rules = &rules
 	}
+	if r.extra != (extra{}) {
+		e := r.extra
+		p.extra = &e
+	}
 	return p
+}
+
+func (t *tables) endClaim(device string) {
+	if c, ok := t.claims[device]; ok {
+		delete(t.claims, device)
+		delete(t.byClaim, c.hash)
+	}
 }
 
 func (t *tables) group(name string) *group {
@@ -108,9 +143,26 @@ func (t *tables) put(p *principal) {
 		}
 	}
 	t.principals[p.name] = p
+	t.count(p, 1)
+	if p.kind == auth.User {
+		return
+	}
 	t.byToken[p.hash] = p
-	if p.kind == auth.Device {
-		t.devices++
+	if p.extra != nil && p.extra.until != 0 {
+		t.byToken[p.extra.old] = p
+	}
+}
+
+func (t *tables) count(p *principal, n int) {
+	switch p.kind {
+	case auth.Device:
+		t.devices += n
+	case auth.User:
+		t.users += n
+		if p.admin {
+			t.admins += n
+		}
+	default:
 	}
 }
 
@@ -124,15 +176,17 @@ func (t *tables) remove(name string) {
 		delete(t.groups[g].members, name)
 	}
 	delete(t.principals, name)
+	t.endClaim(name)
 }
 
 func (t *tables) forget(p *principal) {
 	if t.byToken[p.hash] == p {
 		delete(t.byToken, p.hash)
 	}
-	if p.kind == auth.Device {
-		t.devices--
+	if p.extra != nil && t.byToken[p.extra.old] == p {
+		delete(t.byToken, p.extra.old)
 	}
+	t.count(p, -1)
 }
 
 func (t *tables) removeGroup(name string) {
@@ -151,6 +205,7 @@ func (t *tables) removeGroup(name string) {
 // device and key return the principal if it is one of that kind.
 func (t *tables) device(id string) *principal  { return t.ofKind(auth.Device, id) }
 func (t *tables) key(name string) *principal   { return t.ofKind(auth.Key, name) }
+func (t *tables) user(name string) *principal  { return t.ofKind(auth.User, name) }
 func (t *tables) sortedGroups() []string       { return slices.Sorted(maps.Keys(t.groups)) }
 func (t *tables) sortedPrincipals() []string   { return slices.Sorted(maps.Keys(t.principals)) }
 func (g *group) sortedMembers() (ids []string) { return slices.Sorted(maps.Keys(g.members)) }
@@ -165,13 +220,28 @@ func (t *tables) ofKind(kind auth.Kind, name string) *principal {
 // record returns what makes the principal.
 func (p *principal) record() record {
 	r := record{kind: putKey, name: p.name, label: p.label, groups: p.groups, admin: p.admin, created: p.created, hash: p.hash}
-	if p.kind == auth.Device {
-		r.kind = putDevice
-	}
 	if p.rules != nil {
 		r.rules = *p.rules
 	}
+	if p.extra != nil {
+		r.extra = *p.extra
+	}
+	switch p.kind {
+	case auth.Device:
+		r.kind = r.deviceKind()
+	case auth.User:
+		r.kind = putUser
+	default:
+	}
 	return r
+}
+
+// deviceKind is the kind of record that says all of the device.
+func (r *record) deviceKind() recordKind {
+	if r.extra == (extra{}) {
+		return putDevice
+	}
+	return putDevice2
 }
 
 // each calls fn with the records that make the tables, in a stable order.
@@ -189,6 +259,12 @@ func (t *tables) each(fn func(*record) error) error {
 	for _, name := range t.sortedPrincipals() {
 		r := t.principals[name].record()
 		if err := fn(&r); err != nil {
+			return err
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(t.claims)) {
+		c := t.claims[id]
+		if err := fn(&record{kind: putClaim, name: id, until: c.until, hash: c.hash}); err != nil {
 			return err
 		}
 	}

@@ -43,6 +43,7 @@ func houses() []house {
 		{path: "appliance/courier", floor: 6, never: []string{"edgepost/wal"}},
 		{path: "appliance/outbox", floor: 5},
 		{path: "appliance/registry", floor: 4},
+		{path: "appliance/registry/profile", floor: 1, never: world},
 		{path: "appliance/guard/...", floor: 3, with: ours("guard/...")},
 		{path: "appliance/blob", floor: 3},
 		{path: "appliance/delivery", floor: 2, never: append([]string{"sync/..."}, world...)},

@@ -12,11 +12,13 @@ import (
 	"edgepost/appliance/message"
 )
 
-// Entry is what a [Directory] knows about one device or key. It is immutable.
+// Entry is what a [Directory] knows about one device, key or user. It is immutable.
 type Entry struct {
-	Kind      Kind // Device or Key
+	Kind      Kind // Device, Key or User
 	Name      string
-	TokenHash [sha256.Size]byte
+	TokenHash [sha256.Size]byte // zero of a user, who has no token
+	OldHash   [sha256.Size]byte // of the token before, while that is still good; else zero
+	Guessable bool              // a person chose the token
 	Admin     bool
 	Groups    []string      // of a device
 	Rules     message.Rules // of a device: beyond the defaults
@@ -25,7 +27,7 @@ type Entry struct {
 // Directory is where devices and keys are registered; their names share one namespace. All calls
 // are safe for concurrent use and answer from memory.
 type Directory interface {
-	// Lookup returns the device or key with the name.
+	// Lookup returns the device, key or user with the name.
 	Lookup(name string) (Entry, bool)
 	// LookupToken returns the device or key whose token has the hash.
 	LookupToken(hash [sha256.Size]byte) (Entry, bool)
@@ -132,7 +134,8 @@ func (a *Authenticator) check(c *Credentials) (*Grant, bool) {
 	} else {
 		e, known = a.dir.LookupToken(hash)
 	}
-	same := subtle.ConstantTimeCompare(hash[:], e.TokenHash[:]) == 1
+	// No token has the hash zero, which stands for none.
+	same := subtle.ConstantTimeCompare(hash[:], e.TokenHash[:])|subtle.ConstantTimeCompare(hash[:], e.OldHash[:]) == 1
 	if !same || !known || c.Token == "" {
 		return nil, false
 	}
@@ -171,7 +174,7 @@ func (a *Authenticator) grant(e *Entry, version uint64) *Grant {
 	if e.Kind == Device {
 		rules = DeviceRules(e.Name, e.Groups, rules)
 	}
-	g := NewGrant(e.Kind, e.Name, e.Admin && e.Kind == Key, rules)
+	g := NewGrant(e.Kind, e.Name, e.Admin && e.Kind != Device, rules)
 	principal := g.Principal()
 	a.mu.Lock()
 	defer a.mu.Unlock()

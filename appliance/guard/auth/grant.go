@@ -11,6 +11,7 @@ const (
 	Device
 	Key
 	Owner // who can open the control socket
+	User  // a person who signed in with a password
 )
 
 func (k Kind) String() string {
@@ -23,6 +24,8 @@ func (k Kind) String() string {
 		return "key"
 	case Owner:
 		return "owner"
+	case User:
+		return "user"
 	default:
 		return "unknown"
 	}
@@ -32,7 +35,7 @@ func (k Kind) String() string {
 // concurrent use; a change of rules makes a new Grant. Make one with [NewGrant].
 type Grant struct {
 	Kind  Kind
-	Name  string // device id, key name; "" for anonymous and owner
+	Name  string // device id, key or user name; "" for anonymous and owner
 	Admin bool   // may administer; the owner always may
 
 	rules     message.Rules
@@ -48,7 +51,7 @@ func NewGrant(kind Kind, name string, admin bool, rules message.Rules) *Grant {
 	return g
 }
 
-// Principal names the grant in logs, subscriptions and audit: "device/lamp1", "key/app",
+// Principal names the grant in logs, subscriptions and audit: "device/lamp1", "key/app", "user/ann",
 // "anonymous", "owner". Two principals never share it.
 func (g *Grant) Principal() string { return g.principal }
 

@@ -10,10 +10,15 @@ import (
 
 // deviceBody is what a client says about a device. The registry checks names and filters.
 type deviceBody struct {
-	ID     string        `json:"id"`
-	Label  string        `json:"label"`
-	Groups []string      `json:"groups"`
-	Rules  message.Rules `json:"rules"`
+	ID      string        `json:"id"`
+	Label   string        `json:"label"`
+	Groups  []string      `json:"groups"`
+	Rules   message.Rules `json:"rules"`
+	Profile string        `json:"profile"`
+}
+
+func (b *deviceBody) device() registry.Device {
+	return registry.Device{ID: b.ID, Label: b.Label, Groups: b.Groups, Rules: b.Rules, Profile: b.Profile}
 }
 
 func (a *api) listDevices(c *call) error {
@@ -29,7 +34,7 @@ func (a *api) addDevice(c *call) error {
 	if err := c.document(&b); err != nil {
 		return err
 	}
-	token, err := a.core.AddDevice(c.r.Context(), c.grant, registry.Device{ID: b.ID, Label: b.Label, Groups: b.Groups, Rules: b.Rules})
+	token, err := a.core.AddDevice(c.r.Context(), c.grant, b.device())
 	if err != nil {
 		return err
 	}
@@ -69,8 +74,8 @@ func (a *api) updateDevice(c *call) error {
 	if b.ID != "" && b.ID != c.params[0] {
 		return message.Problemf(message.CodeBadRequest, "the body is about device %.70q, the path about %q; an id does not change", b.ID, c.params[0])
 	}
-	d := registry.Device{ID: c.params[0], Label: b.Label, Groups: b.Groups, Rules: b.Rules}
-	if err := a.core.UpdateDevice(c.r.Context(), c.grant, d); err != nil {
+	b.ID = c.params[0]
+	if err := a.core.UpdateDevice(c.r.Context(), c.grant, b.device()); err != nil {
 		return err
 	}
 	return c.done()

@@ -29,7 +29,7 @@ func statusOf(code string) int {
 		return http.StatusBadRequest
 	case message.CodeUnauthorized:
 		return http.StatusUnauthorized
-	case message.CodeForbidden:
+	case message.CodeForbidden, message.CodeSetupNeeded, message.CodeWaiting:
 		return http.StatusForbidden
 	case message.CodeNotFound, message.CodeUnknownDevice, message.CodeUnknownGroup:
 		return http.StatusNotFound
@@ -37,7 +37,7 @@ func statusOf(code string) int {
 		return http.StatusMethodNotAllowed
 	case codeSlowBody:
 		return http.StatusRequestTimeout
-	case message.CodeExists, message.CodeTakenOver, message.CodeInFlight, message.CodeNotDelivered:
+	case message.CodeExists, message.CodeTakenOver, message.CodeInFlight, message.CodeNotDelivered, message.CodeLastAdmin:
 		return http.StatusConflict
 	case message.CodeTooLarge:
 		return http.StatusRequestEntityTooLarge
@@ -66,6 +66,8 @@ func retryAfter(code string) int {
 		return 2 // a restart, or two refills of the sign-in throttle
 	case message.CodeStorageFailed:
 		return 5 // the log's first retries are done by then
+	case message.CodeWaiting:
+		return 10 // a person reads and decides
 	}
 	return 0
 }

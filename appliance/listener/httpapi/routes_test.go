@@ -154,9 +154,9 @@ func TestEveryRoutePassesProblemsOn(t *testing.T) {
 		message.CodeExists: 409, message.CodeTakenOver: 409, message.CodeInFlight: 409, message.CodeNotDelivered: 409,
 		message.CodeTooLarge: 413, message.CodeBadMediaType: 415, message.CodeKeyReused: 422, message.CodeTooMany: 429,
 		message.CodeUnavailable: 503, message.CodeStorageFailed: 503, message.CodeStorageFull: 507, message.CodeQuota: 507,
-		message.CodeTimeout: 504,
+		message.CodeTimeout: 504, message.CodeSetupNeeded: 403, message.CodeWaiting: 403, message.CodeLastAdmin: 409,
 	}
-	retry := map[string]bool{message.CodeInFlight: true, message.CodeTooMany: true, message.CodeUnavailable: true, message.CodeStorageFailed: true}
+	retry := map[string]bool{message.CodeInFlight: true, message.CodeTooMany: true, message.CodeUnavailable: true, message.CodeStorageFailed: true, message.CodeWaiting: true}
 	for _, e := range every {
 		if e.asked == "" || e.route == "POST /v1/tickets" {
 			continue
