@@ -20,11 +20,28 @@ type ticking struct {
 	start time.Time
 	extra atomic.Int64
 	base  int64
+
+	jumpedAt, jumpedBy atomic.Int64
 }
 
 func (c *ticking) Now() wal.Stamp {
 	age := c.base + int64(time.Since(c.start)) + c.extra.Load()
 	return wal.Stamp{Wall: time.Now().UnixNano(), Age: age, Boot: 1}
+}
+
+// Placed: a test that jumps says what lies elsewhere.
+func (c *ticking) Placed(age int64) int64 {
+	if at := c.jumpedAt.Load(); age <= at {
+		return age + c.jumpedBy.Load()
+	}
+	return age
+}
+
+// jump counts time off that came before everything that was ever read: nothing ages by it.
+func (c *ticking) jump(by time.Duration) {
+	c.jumpedBy.Store(int64(by))
+	c.jumpedAt.Store(c.Now().Age)
+	c.extra.Add(int64(by))
 }
 
 // allowAll lets everybody receive everything.

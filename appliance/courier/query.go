@@ -58,7 +58,7 @@ func (c *Courier) fill(ctx context.Context, page *Page, q Query, from uint64, ma
 	limit, bytes, head := min(max(q.Limit, 1), 1000), 0, c.ob.Head()
 	full := false
 	err = c.ob.Scan(q.Filter, from, head, func(m *message.Message) bool {
-		if may(m.Topic) && (m.Expires == 0 || m.Expires > c.ob.Age()) {
+		if may(m.Topic) && !c.expired(m) {
 			page.Messages = append(page.Messages, m)
 			bytes += len(m.Payload)
 		}

@@ -381,3 +381,24 @@ func TestRewindBehindAnAckOnItsWay(t *testing.T) {
 		}
 	}
 }
+
+// TestTimeOffEndsNoSubscription: what was used last before an outage was counted is not unused since.
+func TestTimeOffEndsNoSubscription(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.put("jobs", "job/#")
+		w.publish("job/1", "x", func(m *message.Message) { m.TTL = time.Hour })
+		if got := w.fetch("jobs"); len(got) != 1 {
+			t.Fatalf("fetched %q", got)
+		}
+		w.clock.jump(30 * 24 * time.Hour)
+		time.Sleep(time.Minute)
+		i, err := w.c.Info(context.Background(), "key/app/jobs")
+		if err != nil || i.Depth != 1 || i.OldestAge > 2*time.Minute {
+			t.Fatalf("thirty days switched off were charged: %+v, %v", i, err)
+		}
+		time.Sleep(8 * 24 * time.Hour)
+		if _, err := w.c.Info(context.Background(), "key/app/jobs"); message.ProblemOf(err) == nil {
+			t.Fatalf("unused for eight days: %v", err)
+		}
+	})
+}

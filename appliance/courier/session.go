@@ -73,7 +73,7 @@ func (c *Courier) Session(ctx context.Context, name string) (st SessionState, ok
 		return st, false, nil //nolint:nilerr // not there is an answer
 	}
 	err = s.do(ctx, func() {
-		if sub := s.subs[id]; sub != nil && !s.forgotten(sub, c.ob.Age()) {
+		if sub := s.subs[id]; sub != nil && !s.forgotten(sub) {
 			st, ok = SessionState{Meta: sub.spec.Meta, Notes: maps.Clone(sub.notes), Linked: len(sub.links) > 0}, true
 		}
 	})
@@ -169,7 +169,7 @@ func (c *Courier) Retained(ctx context.Context, f message.Filter) ([]*message.Me
 			case err != nil:
 				failed = err
 				return false
-			case e.Kind == outbox.KindMessage && (e.Msg.Expires == 0 || e.Msg.Expires > c.ob.Age()):
+			case e.Kind == outbox.KindMessage && (!c.expired(e.Msg)):
 				out = append(out, e.Msg)
 			}
 		}
@@ -178,12 +178,18 @@ func (c *Courier) Retained(ctx context.Context, f message.Filter) ([]*message.Me
 	return out, failed
 }
 
+// expired reports whether the message's own time to live is over.
+func (c *Courier) expired(m *message.Message) bool {
+	at := c.ob.Expiry(m)
+	return at != 0 && at <= c.ob.Age()
+}
+
 // forgotten reports whether a session is over because nobody came back to it in time.
-func (s *shard) forgotten(sub *subscription, age int64) bool {
+func (s *shard) forgotten(sub *subscription) bool {
 	if sub.spec.Expiry == 0 || sub.connected() || sub.spec.Kind != Session && sub.spec.Kind != Shared {
 		return false
 	}
-	return age-sub.used > int64(sub.spec.Expiry)
+	return s.c.ob.Since(sub.used) > sub.spec.Expiry
 }
 
 // SessionSpec is what an MQTT session subscribes. DESIGN §6: one subscription with many filters.

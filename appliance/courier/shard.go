@@ -415,7 +415,7 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 			s.c.o.Log.Error("reading a message failed", "seq", c.Seq, "error", err)
 			return Delivery{}, false
 		}
-		expires := sub.spec.expiry(item.Msg)
+		expires := s.c.expiry(&sub.spec, item.Msg)
 		switch {
 		case expires != 0 && expires <= age:
 			s.drop(sub, c.Seq, message.Expired, "its time to live ended before it could be sent")
@@ -435,16 +435,17 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 	}
 }
 
-// expiry is when the message ends for this subscription, on the age clock; 0 never.
-func (s *Spec) expiry(m *message.Message) int64 {
+// expiry is when the message ends for a subscription, on today's age axis; 0 never.
+func (c *Courier) expiry(s *Spec, m *message.Message) int64 {
+	own := c.ob.Expiry(m)
 	if s.TTL == 0 {
-		return m.Expires
+		return own
 	}
-	limit := m.Age + int64(s.TTL)
-	if m.Expires == 0 {
+	limit := c.ob.Placed(m.Age) + int64(s.TTL)
+	if own == 0 {
 		return limit
 	}
-	return min(limit, m.Expires)
+	return min(limit, own)
 }
 
 var errNoMessage = errors.New("the record is not a message")

@@ -120,7 +120,7 @@ func (c *Courier) debtsFrom(ctx context.Context, ch *outbox.Change, spec *Spec, 
 	age := c.ob.Age()
 	for _, f := range spec.Filters {
 		if err := c.ob.Scan(f, first, head, func(m *message.Message) bool {
-			if at := spec.expiry(m); at == 0 || at > age {
+			if at := c.expiry(spec, m); at == 0 || at > age {
 				note(&all, &urgent, m)
 			}
 			return ctx.Err() == nil
@@ -339,7 +339,7 @@ func (s *shard) info(sub *subscription) Info {
 	if seq, ok := sub.state.Oldest(); ok {
 		if it, err := s.item(seq); err == nil {
 			info.Oldest = it.Msg.ID
-			info.OldestAge = time.Duration(s.c.ob.Age() - it.Msg.Age)
+			info.OldestAge = s.c.ob.Since(it.Msg.Age)
 		}
 	}
 	return info

@@ -21,10 +21,10 @@ func (s *shard) tick() {
 		if sub.connected() {
 			s.touch(sub) // if reading the log failed, or the log took no settlements, it goes on now
 		}
-		if sub.pull && len(sub.waits) == 0 && sub.state.InFlight() == 0 && age-sub.used > int64(unlinkWait) {
+		if sub.pull && len(sub.waits) == 0 && sub.state.InFlight() == 0 && s.c.ob.Since(sub.used) > unlinkWait {
 			s.lose(sub, Removed) // its reader has not come back, and has nothing
 		}
-		if sub.left(age) {
+		if s.left(sub) {
 			name := sub.spec.Name
 			s.chore(func() { s.unlink(sub, name) })
 		}
@@ -32,7 +32,7 @@ func (s *shard) tick() {
 			s.outdated(sub, age, ages)
 		}
 		s.limit(sub)
-		if s.unused(sub, age) {
+		if s.unused(sub) {
 			name := sub.spec.Name
 			s.chore(func() { s.end(sub, name) })
 		}
@@ -40,13 +40,13 @@ func (s *shard) tick() {
 }
 
 // left reports whether the log still speaks of a link that is gone and will not come back soon.
-func (s *subscription) left(age int64) bool {
-	return s.reach > 0 && !s.connected() && s.durable() && age-s.used > int64(unlinkWait)
+func (s *shard) left(sub *subscription) bool {
+	return sub.reach > 0 && !sub.connected() && sub.durable() && s.c.ob.Since(sub.used) > unlinkWait
 }
 
 // unused reports whether nobody has come for the subscription for so long that it ends.
-func (s *shard) unused(sub *subscription, age int64) bool {
-	return s.forgotten(sub, age) || sub.spec.Kind == Named && !sub.connected() && age-sub.used > int64(s.c.o.Unused)
+func (s *shard) unused(sub *subscription) bool {
+	return s.forgotten(sub) || sub.spec.Kind == Named && !sub.connected() && s.c.ob.Since(sub.used) > s.c.o.Unused
 }
 
 // choreRoom bounds the chores that wait; what finds no room comes up again at the next tick.
@@ -75,7 +75,7 @@ func (c *Courier) work() {
 func (s *shard) unlink(sub *subscription, name string) {
 	defer s.c.lockName(name)() // or a link comes before the record and is announced in front of it
 	idle := false
-	if err := s.do(s.c.ctx, func() { idle = s.subs[sub.id] == sub && sub.left(s.c.ob.Age()) }); err != nil || !idle {
+	if err := s.do(s.c.ctx, func() { idle = s.subs[sub.id] == sub && s.left(sub) }); err != nil || !idle {
 		return
 	}
 	if _, err := s.c.ob.Change(s.c.ctx, &outbox.Change{Op: outbox.OpUnlink, Sub: sub.id}); err == nil {
@@ -87,7 +87,7 @@ func (s *shard) unlink(sub *subscription, name string) {
 func (s *shard) end(sub *subscription, name string) {
 	defer s.c.lockName(name)()
 	over := false
-	if err := s.do(s.c.ctx, func() { over = s.subs[sub.id] == sub && s.unused(sub, s.c.ob.Age()) }); err != nil || !over {
+	if err := s.do(s.c.ctx, func() { over = s.subs[sub.id] == sub && s.unused(sub) }); err != nil || !over {
 		return
 	}
 	s.c.o.Log.Info("subscription ended: nobody used it", "subscription", name)
@@ -110,7 +110,7 @@ func (s *shard) outdated(sub *subscription, age int64, ages func(uint64) (int64,
 		switch {
 		case outbox.Gone(err):
 			s.drop(sub, seq, message.Lost, "the record is damaged or gone")
-		case err != nil || sub.spec.expiry(item.Msg) > age:
+		case err != nil || s.c.expiry(&sub.spec, item.Msg) > age:
 			return
 		default:
 			s.drop(sub, seq, message.Expired, "older than this subscription keeps messages")

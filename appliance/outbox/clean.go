@@ -165,7 +165,7 @@ func (k *keeper) choose(gens []genNeed, safe uint64, over bool) (drop []uint64, 
 		tail = 0
 	}
 	for _, g := range slices.Backward(gens) {
-		if g.LastStamp.Age < oldest {
+		if k.b.Placed(g.LastStamp.Age) < oldest {
 			tail = 0
 		}
 		tail -= g.Bytes

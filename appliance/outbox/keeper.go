@@ -140,10 +140,10 @@ func (k *keeper) overdue(l lifetime, now int64) (seqs []uint64, next int64) {
 		e, err := decode(seq, data, stamp, k.b.o.Epoch)
 		switch {
 		case err != nil || e.Held || e.Msg.Expires == 0:
-		case e.Msg.Expires <= now:
+		case k.b.Expiry(e.Msg) <= now:
 			seqs = append(seqs, seq)
 		default:
-			next = min(next, e.Msg.Expires)
+			next = min(next, k.b.Expiry(e.Msg))
 		}
 		return true
 	})
@@ -212,7 +212,7 @@ func (b *Outbox) Ages() func(seq uint64) (age int64, ok bool) {
 	return func(seq uint64) (int64, bool) {
 		for _, g := range gens {
 			if g.Kind != wal.Snapshot && g.First <= seq && seq <= g.Last {
-				return g.FirstStamp.Age, true
+				return b.Placed(g.FirstStamp.Age), true
 			}
 		}
 		return 0, false

@@ -88,11 +88,16 @@ func (b *Outbox) dueNow() []delayed {
 	age := b.Age()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := 0
-	for n < min(len(b.tables.delayed), releaseBatch) && b.tables.delayed[n].Due <= age {
-		n++
+	var now []delayed
+	for _, d := range b.tables.delayed {
+		if d.Due > age || len(now) == releaseBatch {
+			break
+		}
+		if b.tables.due(d) <= age {
+			now = append(now, d)
+		}
 	}
-	return append([]delayed(nil), b.tables.delayed[:n]...)
+	return now
 }
 
 // appendAndWait makes the records durable in one frame.

@@ -34,6 +34,9 @@ type Feed interface {
 // to be trusted.
 type Clock interface {
 	Now() wal.Stamp
+	// Placed returns where an age that was read earlier lies on today's axis: there, or later. Ages are
+	// kept as they were read, in memory and on disk, and placed when compared with the present.
+	Placed(age int64) int64
 }
 
 // Options configure an outbox; zero values take the defaults.
@@ -102,7 +105,7 @@ func Open(dir string, o Options) (*Outbox, error) {
 	b := &Outbox{o: o}
 	b.keep.b, b.keep.kick = b, make(chan struct{}, 1)
 	b.limit.Store(o.MaxBytes)
-	b.tables.init(o.MaxBytes)
+	b.tables.init(o.MaxBytes, o.Clock.Placed)
 	b.flush = time.AfterFunc(time.Hour, func() { b.log.Flush() })
 	b.flush.Stop()
 	log, err := wal.Open(dir, wal.Options{
@@ -152,6 +155,20 @@ func (b *Outbox) CleanedTo() uint64 { return b.keep.cleanedTo.Load() }
 
 // Age is the present on the age clock, in nanoseconds.
 func (b *Outbox) Age() int64 { return b.o.Clock.Now().Age }
+
+// Since is how much time has passed on the age clock since an age was read on it.
+func (b *Outbox) Since(age int64) time.Duration { return time.Duration(b.Age() - b.Placed(age)) }
+
+// Placed returns where an age that was read earlier lies on today's axis; see [Clock].
+func (b *Outbox) Placed(age int64) int64 { return b.o.Clock.Placed(age) }
+
+// Expiry is when the message's own time to live ends, on today's age axis; 0 never.
+func (b *Outbox) Expiry(m *message.Message) int64 {
+	if m.Expires == 0 {
+		return 0
+	}
+	return later(m.Expires, b.Placed(m.Age)-m.Age)
+}
 
 // Wall is the present, zero while the clock is not trusted.
 func (b *Outbox) Wall() time.Time { return wallTime(b.o.Clock.Now()) }

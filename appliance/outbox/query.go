@@ -141,7 +141,7 @@ func (b *Outbox) finishOutcome(o *Outcome, seq, head uint64, copies map[uint64]b
 	o.Settled = appendOf(o.Settled, b.pending, copies)
 	for _, d := range b.tables.delayed {
 		if d.Seq == seq {
-			o.Waits, o.Due = true, d.Due
+			o.Waits, o.Due = true, b.tables.due(d)
 		}
 	}
 	o.Incomplete = b.keep.cleanedTo.Load() > seq
@@ -163,7 +163,7 @@ func (b *Outbox) DelayedUntil(seq uint64) (due int64, ok bool) {
 	defer b.mu.Unlock()
 	for _, d := range b.tables.delayed {
 		if d.Seq == seq {
-			return d.Due, true
+			return b.tables.due(d), true
 		}
 	}
 	return 0, false

@@ -23,12 +23,33 @@ type testClock struct {
 	start time.Time
 	mu    sync.Mutex
 	extra time.Duration
+
+	jumpedAt, jumpedBy int64
 }
 
 func (c *testClock) Now() wal.Stamp {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return wal.Stamp{Wall: time.Now().UnixNano(), Age: int64(time.Hour + time.Since(c.start) + c.extra), Boot: 1}
+}
+
+// Placed moves by jumpedBy what was read until jumpedAt.
+func (c *testClock) Placed(age int64) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if age <= c.jumpedAt {
+		return age + c.jumpedBy
+	}
+	return age
+}
+
+// jump counts time off that came before everything that was ever read: nothing ages by it.
+func (c *testClock) jump(by time.Duration) {
+	at := c.Now().Age
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.jumpedAt, c.jumpedBy = at, int64(by)
+	c.extra += by
 }
 
 func (c *testClock) move(d time.Duration) {

@@ -30,6 +30,8 @@ type tables struct {
 	delayed   []delayed // sorted by due
 	lifetimes []lifetime
 	cleaned   uint64 // settled records up to here may be gone
+
+	placed func(age int64) int64 // see [Clock]
 }
 
 type twins struct {
@@ -40,10 +42,15 @@ type twins struct {
 // delayed is a stored message that nobody owes before its time.
 type delayed struct {
 	Seq uint64 `json:"seq"`
-	Due int64  `json:"due"` // on the age clock
+	Due int64  `json:"due"`           // on the age clock as it was read when the message was stored
+	Age int64  `json:"age,omitempty"` // when that was
 }
 
-func (t *tables) init(budget int64) {
+// due is when the message goes out, on today's age axis; not before Due.
+func (t *tables) due(d delayed) int64 { return later(d.Due, t.placed(d.Age)-d.Age) }
+
+func (t *tables) init(budget int64, placed func(int64) int64) {
+	t.placed, t.idem.placed = placed, placed
 	t.running = make(map[[16]byte]*twins)
 	t.idem.by = make(map[[16]byte]idemEntry)
 	t.dead.limit = budget / deadShare
@@ -61,7 +68,7 @@ func (t *tables) apply(e *Entry, stamp wal.Stamp) {
 			t.idem.put(e.idem.key, idemEntry{body: e.idem.body, seq: e.Seq, age: stamp.Age})
 		}
 		if e.Held {
-			t.delay(delayed{Seq: e.Seq, Due: later(stamp.Age, int64(e.Msg.Delay))})
+			t.delay(delayed{Seq: e.Seq, Due: later(stamp.Age, int64(e.Msg.Delay)), Age: stamp.Age})
 		} else if e.Msg.Expires != 0 {
 			t.expires(e.Seq, e.Msg.Expires)
 		}
@@ -99,8 +106,11 @@ func (t *tables) undelay(seq uint64) {
 // nextDue is the earliest moment on the age clock at which something is to be done; MaxInt64: none.
 func (t *tables) nextDue() int64 {
 	due := int64(math.MaxInt64)
-	if len(t.delayed) > 0 {
-		due = t.delayed[0].Due
+	for _, d := range t.delayed {
+		if d.Due >= due {
+			break // those behind are due later still
+		}
+		due = min(due, t.due(d))
 	}
 	for _, l := range t.lifetimes {
 		due = min(due, l.Min)
@@ -108,7 +118,7 @@ func (t *tables) nextDue() int64 {
 	return due
 }
 
-// lifetime is an interval of sequence numbers and the earliest expiry of a message in it. Together
+// lifetime is an interval of sequence numbers, and no message in it expires before Min. Together
 // the intervals cover every message that was published with a time to live and may be owed.
 type lifetime struct {
 	First uint64 `json:"first"`
@@ -142,8 +152,9 @@ func (t *tables) expires(seq uint64, at int64) {
 // Invariant: order holds every key of by once per put, oldest first; a key put twice is dropped at
 // its first turn only if the map still shows that turn.
 type idemWindow struct {
-	by    map[[16]byte]idemEntry
-	order []idemTurn
+	by     map[[16]byte]idemEntry
+	order  []idemTurn
+	placed func(age int64) int64
 }
 
 type idemEntry struct {
@@ -163,7 +174,7 @@ func (w *idemWindow) put(k [16]byte, e idemEntry) {
 	for len(w.order) > 0 {
 		first := w.order[0]
 		old, ok := w.by[first.key]
-		if stale := !ok || old.seq != first.seq; !stale && len(w.by) <= idemKeys && e.age-old.age <= int64(idemAge) {
+		if stale := !ok || old.seq != first.seq; !stale && len(w.by) <= idemKeys && w.placed(e.age)-w.placed(old.age) <= int64(idemAge) {
 			return
 		} else if !stale {
 			delete(w.by, first.key)
@@ -174,7 +185,7 @@ func (w *idemWindow) put(k [16]byte, e idemEntry) {
 
 func (w *idemWindow) get(k [16]byte, now int64) (idemEntry, bool) {
 	e, ok := w.by[k]
-	return e, ok && now-e.age <= int64(idemAge)
+	return e, ok && now-w.placed(e.age) <= int64(idemAge)
 }
 
 // deadTable is the list of dead letters, oldest first.

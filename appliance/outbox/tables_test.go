@@ -14,7 +14,7 @@ import (
 
 func newTables(budget int64) *tables {
 	t := new(tables)
-	t.init(budget)
+	t.init(budget, func(age int64) int64 { return age })
 	return t
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,29 +40,36 @@ const (
 // clock was trusted before and after it. Then the difference is added, once, at a restart or
 // while running.
 //
-// Known fault: the time switched off is added at the moment of trust, so a message that was stored in
-// the same boot before that moment is charged it too, and may expire early by as much. It takes an
-// outage, a start without a trusted clock, and a message with a time to live before the clock is set.
+// What was read of the axis in a boot before its time off was counted is behind by that much: nothing
+// may compare a kept age with the present but through [Clock.Placed]. So a message stored before the
+// clock was set is not charged the outage that came before it. Only the state file tells of this: when
+// it is lost, such messages may expire early by that outage.
 //
 // Wall time is trusted from its floor on: the newest of the build, the last trusted time on disk, and 2026.
 // A gateway without a battery that starts in 1970 is untrusted until NTP answers. (Once a wrong
 // time far ahead was stored the right one is below the floor: deleting the file "clock" and one
 // start without trust brings it back. Age is not touched by any of this.)
 //
-// Invariants: Now().Age never decreases, over restarts neither; Now().Wall is 0 or at least the floor.
+// Invariants: Now().Age never decreases, over restarts neither; Now().Wall is 0 or at least the floor;
+// Placed(a) is at least a, and at most the present for an a that was read.
 type Clock struct {
 	o    ClockOptions
 	wake chan struct{} // tells Run that something must be saved
 
+	jumps atomic.Pointer[[]jump] // oldest first; nil: none. Replaced under mu
+
 	mu     sync.Mutex
 	boot   uint32 // number of this boot in the life of the data directory
 	same   bool   // the state on disk is of this boot
+	owing  bool   // the state on disk says that its boot's time off was not yet counted
 	offset int64  // age − boottime
 	last   int64  // highest age handed out
 	floor  int64  // of the wall clock, unix ns
 
 	anchor  moment // newest trusted moment before this boot; or before this start
 	latest  moment // newest trusted moment of this start
+	trusts  bool   // the wall clock was trusted when last asked
+	stored  bool   // something behind anchor may have been stored
 	gap     bool   // the machine was off since anchor; that time is not yet counted
 	gapEnds int64  // age from which the gap takes no more corrections; 0 before it was counted
 
@@ -109,7 +117,10 @@ func OpenClock(o ClockOptions) *Clock {
 	default:
 		c.boot, c.offset, c.gap = s.Boot+1, s.Age-now, s.TrustedWall != 0
 	}
-	c.anchor = moment{s.TrustedAge, s.TrustedWall}
+	c.anchor, c.owing = moment{s.TrustedAge, s.TrustedWall}, s.Gap
+	if len(s.Jumps) > 0 {
+		c.jumps.Store(&s.Jumps)
+	}
 	c.last = max(now+c.offset, s.Age)
 	c.savedAge, c.dirty = s.Age, !c.same
 	c.setFloorLocked()
@@ -125,8 +136,12 @@ func (c *Clock) Resume(last wal.Stamp) {
 		c.resumeLocked(last)
 	}
 	c.setFloorLocked()
+	c.stored = last.Age > c.anchor.age
 	c.mu.Unlock()
 	c.Now() // counts the time switched off, if both ends are known
+	c.mu.Lock()
+	c.stored = true
+	c.mu.Unlock()
 	c.save(false)
 }
 
@@ -136,6 +151,9 @@ func (c *Clock) resumeLocked(last wal.Stamp) {
 		c.boot = last.Boot + 1 // the state was lost
 	}
 	if boottime := c.o.Boottime(); last.Age > boottime+c.offset {
+		if c.owing && last.Wall != 0 && (thisBoot || last.Boot+1 == c.boot) {
+			c.unsavedJumpLocked(boottime+c.offset, last.Age)
+		}
 		c.offset, c.dirty = last.Age-boottime, true
 	}
 	c.last = max(c.last, last.Age)
@@ -163,7 +181,10 @@ func (c *Clock) Now() wal.Stamp {
 	age, wall := max(c.o.Boottime()+c.offset, c.last), c.o.Wall()
 	if wall < c.floor {
 		wall = 0
+		c.dirty = c.dirty || c.trusts // the last trusted moment: after a restart the log's stamps may not tell
+		c.trusts = false
 	} else {
+		c.trusts = true
 		if c.gap {
 			age = c.countGapLocked(age, wall)
 		}
@@ -185,6 +206,9 @@ func (c *Clock) Now() wal.Stamp {
 // countGapLocked adds the time that the machine was off to the age.
 func (c *Clock) countGapLocked(age, wall int64) int64 {
 	if missing := (wall - c.anchor.wall) - (age - c.anchor.age); missing >= leastStep {
+		if c.stored {
+			c.jumpedLocked(jump{After: c.anchor.age, To: age + missing, By: missing})
+		}
 		age += missing
 		c.offset += missing
 		c.dirty = true

@@ -25,9 +25,10 @@ type clockState struct {
 	TrustedAge  int64  `json:"trusted_age"`
 	TrustedWall int64  `json:"trusted_wall"` // 0: the wall clock was never trusted
 	Gap         bool   `json:"gap"`          // time switched off since then is not yet counted
+	Jumps       []jump `json:"jumps,omitempty"`
 }
 
-const maxStateFile = 4 << 10
+const maxStateFile = 16 << 10 // a jump takes 100 bytes at most
 
 func encodeState(s clockState) []byte {
 	b, _ := json.Marshal(s) // numbers and a string: it cannot fail
@@ -42,6 +43,9 @@ func decodeState(b []byte) (clockState, error) {
 	}
 	if err := json.Unmarshal([]byte(line), &s); err != nil {
 		return clockState{}, err
+	}
+	if len(s.Jumps) > maxJumps {
+		return clockState{}, fmt.Errorf("it tells of %d jumps, at most %d are kept", len(s.Jumps), maxJumps)
 	}
 	if s.Version != 1 {
 		return clockState{}, fmt.Errorf("its version is %d, known is 1", s.Version)
@@ -92,6 +96,9 @@ func (c *Clock) save(always bool) {
 	}
 	if c.latest.wall != 0 {
 		s.TrustedAge, s.TrustedWall, s.Gap = c.latest.age, c.latest.wall, false
+	}
+	if jumps := c.jumps.Load(); jumps != nil {
+		s.Jumps = *jumps
 	}
 	c.dirty = false
 	c.mu.Unlock()
