@@ -267,7 +267,7 @@ func TestDamageIsReportedOnRead(t *testing.T) {
 	if kept, _ := filepath.Glob(filepath.Join(dir, lostFolder, "*")); len(kept) != 1 {
 		t.Errorf("kept %v", kept)
 	}
-	rep, err := Verify(dir, io.Discard)
+	rep, err := Verify(dir, Encryption{}, io.Discard)
 	if err != nil || rep.OK() || rep.Damaged != 1 || !slices.Equal(rep.Lost, lost) {
 		t.Errorf("%+v %v", rep, err)
 	}

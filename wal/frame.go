@@ -8,11 +8,12 @@ import (
 
 // The frame header. All integers are little endian; doc.go has the table.
 const (
-	headerSize  = 80
-	version     = 1
-	maxPayload  = MaxAppend + MaxAppend/2 // the largest append, the riders of one frame and the length tables
-	maxPrefix   = 5                       // of the uvarint that tidwall/wal puts before an entry
-	maxFrameLen = headerSize + maxPayload
+	headerSize   = 80
+	headerFields = 72 // without the checksums
+	version      = 1
+	maxPayload   = MaxAppend + MaxAppend/2 // the largest append, the riders of one frame and the length tables
+	maxPrefix    = 5                       // of the uvarint that tidwall/wal puts before an entry
+	maxFrameLen  = headerSize + maxPayload + maxOverhead
 )
 
 // frameType says what a frame is. The numbers are part of the format.
@@ -37,9 +38,11 @@ type header struct {
 	typ     frameType
 	kind    Kind
 	flags   uint8
+	suite   Suite  // of a data frame; on heads and seals that of the generation, which are not encrypted themselves
+	key     uint16 // which key, 0 if the suite is Plain
 	count   uint32 // records
 	stored  uint32 // payload bytes in the file
-	raw     uint32 // payload bytes once opened; equal to stored while suite and compression are 0
+	raw     uint32 // payload bytes once decrypted
 	offset  uint32 // of the frame's entry in its generation, so that a misplaced copy is no frame
 	salt    uint64 // of the generation; it seeds both CRCs
 	first   uint64 // number of the first record; the next number to be used if there is none
@@ -54,14 +57,15 @@ func seed(salt uint64) uint32 {
 	return crc32.Update(0, castagnoli, b[:])
 }
 
-// put writes h to b[:headerSize].
-func (h *header) put(b []byte) {
+// fields writes h to b[:headerFields]: all but the checksums.
+func (h *header) fields(b []byte) {
 	le := binary.LittleEndian
-	clear(b[:headerSize])
+	clear(b[:headerFields])
 	copy(b, magic[:])
 	b[4] = version
 	b[5], b[6], b[7] = byte(h.typ), byte(h.kind), h.flags
-	// b[8] is the cipher suite and b[9] the compression, both 0 = none; b[10:12] is free.
+	b[8] = byte(h.suite) // b[9] is the compression, 0 = none
+	le.PutUint16(b[10:], h.key)
 	le.PutUint32(b[12:], h.count)
 	le.PutUint32(b[16:], h.stored)
 	le.PutUint32(b[20:], h.raw)
@@ -72,6 +76,12 @@ func (h *header) put(b []byte) {
 	le.PutUint64(b[52:], uint64(h.stamp.Wall))
 	le.PutUint64(b[60:], uint64(h.stamp.Age))
 	le.PutUint32(b[68:], h.stamp.Boot)
+}
+
+// put writes h to b[:headerSize].
+func (h *header) put(b []byte) {
+	le := binary.LittleEndian
+	h.fields(b)
 	le.PutUint32(b[72:], h.payload)
 	le.PutUint32(b[76:], crc32.Update(seed(h.salt), castagnoli, b[:76]))
 }
@@ -83,7 +93,7 @@ func parseHeader(b []byte) (header, bool) {
 		return header{}, false
 	}
 	h := header{
-		typ: frameType(b[5]), kind: Kind(b[6]), flags: b[7],
+		typ: frameType(b[5]), kind: Kind(b[6]), flags: b[7], suite: Suite(b[8]), key: le.Uint16(b[10:]),
 		count: le.Uint32(b[12:]), stored: le.Uint32(b[16:]), raw: le.Uint32(b[20:]), offset: le.Uint32(b[24:]),
 		salt: le.Uint64(b[28:]), first: le.Uint64(b[36:]), last: le.Uint64(b[44:]),
 		stamp:   Stamp{Wall: int64(le.Uint64(b[52:])), Age: int64(le.Uint64(b[60:])), Boot: le.Uint32(b[68:])},
@@ -95,13 +105,15 @@ func parseHeader(b []byte) (header, bool) {
 	return h, h.sane()
 }
 
-// sane refuses what this version never writes. A header with another suite or compression passes its CRC but cannot be
-// opened; it is damage to us, and the version in the lock file keeps older programs away from newer logs.
+// sane refuses what this version never writes. A header with a suite or compression that we do not know passes its CRC but
+// cannot be opened; it is damage to us, and the version in the lock file keeps older programs away from newer logs.
 func (h *header) sane() bool {
 	switch {
 	case h.typ < typeHead || h.typ > typeSeal, h.kind < Main || h.kind > Snapshot:
 		return false
-	case h.stored > maxPayload || h.raw != h.stored:
+	case h.suite > XChaCha20Poly1305 || (h.suite == Plain) != (h.key == 0):
+		return false
+	case h.raw > maxPayload || h.stored != h.raw+h.grown():
 		return false
 	case h.typ == typeData && (h.count == 0 || h.first == 0 && h.kind != Snapshot):
 		return false
@@ -109,6 +121,14 @@ func (h *header) sane() bool {
 		return false
 	}
 	return h.last == 0 || h.last >= h.first
+}
+
+// grown is by how much encryption made the payload longer. Only data frames are encrypted.
+func (h *header) grown() uint32 {
+	if h.typ != typeData {
+		return 0
+	}
+	return h.suite.overhead()
 }
 
 // entryLen is the length of the frame's entry: tidwall/wal's uvarint and the frame.
@@ -126,11 +146,16 @@ func (h *header) checkPayload(p []byte) bool {
 	return len(p) == int(h.stored) && crc32.Update(seed(h.salt), castagnoli, p) == h.payload
 }
 
-// finish fills the header of frame, whose payload stands at frame[headerSize:].
+// finish fills the header of a plain frame whose payload stands at frame[headerSize:].
 func (h *header) finish(frame []byte) {
-	p := frame[headerSize:]
-	h.stored, h.raw = uint32(len(p)), uint32(len(p))
-	h.payload = crc32.Update(seed(h.salt), castagnoli, p)
+	h.stored = uint32(len(frame) - headerSize)
+	h.raw = h.stored
+	h.sum(frame)
+}
+
+// sum writes the header with its checksums.
+func (h *header) sum(frame []byte) {
+	h.payload = crc32.Update(seed(h.salt), castagnoli, frame[headerSize:])
 	h.put(frame)
 }
 

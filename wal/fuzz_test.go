@@ -38,10 +38,10 @@ func FuzzGeneration(f *testing.F) {
 		for _, id := range l.Snapshots() {
 			_ = l.ReadSnapshot(id, func([]byte) error { return nil })
 		}
-		if _, err := Verify(dir, io.Discard); err != nil {
+		if _, err := Verify(dir, Encryption{}, io.Discard); err != nil {
 			t.Fatal(err)
 		}
-		if err := Dump(dir, io.Discard, nil); err != nil {
+		if err := Dump(dir, Encryption{}, io.Discard, nil); err != nil {
 			t.Fatal(err)
 		}
 	})

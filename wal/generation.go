@@ -25,6 +25,9 @@ type generation struct {
 	kind        Kind
 	name        string // of the directory
 	salt        uint64
+	suite       Suite
+	key         uint16
+	crypt       *crypter // while it is written, nil if plain; its writer's
 	parts       []part
 	frames      []frameRef // sorted by first; none for snapshots
 	first, last uint64
@@ -56,7 +59,7 @@ func parseName(prefix, name string) (uint64, bool) {
 
 func (g *generation) describe() Generation {
 	return Generation{
-		ID: g.id, Kind: g.kind, First: g.first, Last: g.last, Records: g.records, Bytes: g.bytes, Open: g.open,
+		ID: g.id, Kind: g.kind, First: g.first, Last: g.last, Records: g.records, Bytes: g.bytes, Open: g.open, Suite: g.suite,
 		FirstStamp: g.firstStamp, LastStamp: g.lastStamp,
 	}
 }
@@ -109,14 +112,18 @@ type damage struct {
 // loaded is what a look at a generation's directory found.
 type loaded struct {
 	*generation
-	headOK  bool
-	strange bool   // its head belongs to another generation: somebody copied or renamed the directory
-	base    uint64 // next number when the generation began; 0 if the head is unreadable
-	head    headMeta
-	drops   []uint64
-	damage  []damage
-	torn    int64  // bytes of an unfinished write at the end
-	highest uint64 // no record of this generation has a number above it
+	headOK     bool
+	strange    bool   // its head belongs to another generation: somebody copied or renamed the directory
+	base       uint64 // next number when the generation began; 0 if the head is unreadable
+	head       headMeta
+	drops      []uint64
+	damage     []damage
+	torn       int64       // bytes of an unfinished write at the end
+	highest    uint64      // no record of this generation has a number above it
+	enc        *Encryption // decrypts every frame that is read; nil: checksums only
+	dataFrames int
+	decrypted  int     // of dataFrames
+	forged     []int64 // where data frames are that cannot be decrypted
 }
 
 // unreadable turns an error of the medium into damage. Other errors (not allowed, too many open files) are returned:
@@ -156,7 +163,8 @@ func firstLook(root, name string, id uint64) (*loaded, error) {
 	defer r.Close()
 	h, m, ok := readHead(r)
 	if !ok {
-		g.salt, g.kind = findSalt(r, size)
+		h := findSalt(r, size)
+		g.salt, g.kind, g.suite, g.key = h.salt, h.kind, h.suite, h.key
 		return g, nil
 	}
 	if m.id != id {
@@ -165,7 +173,7 @@ func firstLook(root, name string, id uint64) (*loaded, error) {
 		return g, nil
 	}
 	g.headOK, g.head, g.base = true, m, h.first
-	g.kind, g.salt = h.kind, h.salt
+	g.kind, g.salt, g.suite, g.key = h.kind, h.salt, h.suite, h.key
 	g.highest = max(h.first, 1) - 1
 	g.firstStamp, g.lastStamp = h.stamp, h.stamp
 	return g, nil
@@ -200,7 +208,7 @@ func (g *loaded) secondLook(root string, att *attest, newest, deep bool) error {
 	}
 	h, m, ok := readSeal(r, g.bytes, g.salt)
 	if ok {
-		g.kind, g.sealed, g.size = h.kind, true, g.bytes
+		g.kind, g.suite, g.key, g.sealed, g.size = h.kind, h.suite, h.key, true, g.bytes
 		g.drops = m.drops
 		g.highest = max(g.highest, m.last)
 		if !deep {
@@ -221,7 +229,7 @@ func (g *loaded) walk(r *reader, att *attest, newest bool) {
 		size = min(size, att.length)
 	}
 	s := scanner{r: r, size: size, salt: g.salt}
-	w := walker{g: g, expect: g.base}
+	w := walker{g: g, expect: g.base, enc: g.enc}
 	if w.expect == 0 && att != nil {
 		w.expect = att.first
 	}
@@ -295,6 +303,8 @@ type walker struct {
 	g       *loaded
 	expect  uint64 // number of the next record, 0 while unknown
 	pending *damage
+	enc     *Encryption // nil: checksums only
+	crypt   *crypter    // from the first encrypted data frame on
 }
 
 func (w *walker) flush() {
@@ -326,6 +336,9 @@ func (w *walker) frame(f *found) {
 	}
 	if !g.headOK {
 		g.kind = f.kind
+		if f.suite != Plain && g.suite == Plain {
+			g.suite, g.key = f.suite, f.key
+		}
 	}
 	if !f.intact {
 		d := damage{off: f.off, end: min(f.end, g.bytes), why: "checksum is wrong"}
@@ -337,9 +350,29 @@ func (w *walker) frame(f *found) {
 	}
 	if f.typ == typeData {
 		g.note(&f.header, f.off)
+		g.dataFrames++
+		w.decrypt(f)
 	} else if f.typ == typeHead {
 		g.lastStamp = f.stamp
 	}
+}
+
+// decrypt tries a data frame, if there is a key for it. The payload is used up.
+func (w *walker) decrypt(f *found) {
+	g := w.g
+	if w.enc != nil && w.crypt == nil && g.suite != Plain {
+		if w.crypt, _ = w.enc.crypter(g.suite, g.key, g.id, g.salt); w.crypt == nil {
+			w.enc = nil // no key
+		}
+	}
+	if w.enc == nil || g.suite == Plain && f.suite == Plain {
+		return
+	}
+	if _, err := w.crypt.decrypt(&f.header, f.payload); err != nil {
+		g.forged = append(g.forged, f.off)
+		return
+	}
+	g.decrypted++
 }
 
 // removeGeneration unlinks the files in a directory, and it.

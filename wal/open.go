@@ -14,7 +14,7 @@ import (
 
 // Open opens the log in dir, which it creates (mode 0700) if need be, takes its lock, and finds out what is in it.
 // Damage is no error: what can be read is read, Losses says what cannot. The errors are ErrLocked, ErrForeign (dir is
-// not empty and no log, or a newer program's), and the operating system's: not a directory, not allowed.
+// not empty and no log, or a newer program's), ErrKey (Options.Encryption does not have the key of a generation), and the operating system's: not a directory, not allowed.
 // Until Start the log is only read.
 func Open(dir string, o Options) (*Log, error) {
 	return openOn(osDisk{}, dir, o)
@@ -137,8 +137,8 @@ type survey struct {
 	trash   []string  // generations whose removal was interrupted
 }
 
-// lookAround loads every generation in dir. deep reads and checks every byte.
-func lookAround(dir string, deep bool) (*survey, error) {
+// lookAround loads every generation in dir. deep reads and checks every byte; with enc it also decrypts every frame.
+func lookAround(dir string, deep bool, enc *Encryption) (*survey, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -161,6 +161,7 @@ func lookAround(dir string, deep bool) (*survey, error) {
 		}
 	}
 	for i, g := range s.gens {
+		g.enc = enc
 		err := g.secondLook(dir, attests[g.id], i >= newest, deep)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
@@ -200,9 +201,14 @@ func (s *survey) add(dir string, e os.DirEntry) error {
 
 // load fills l from the directory and finishes what a crash interrupted.
 func (l *Log) load() error {
-	s, err := lookAround(l.dir, false)
+	s, err := lookAround(l.dir, false, nil)
 	if err != nil {
 		return err
+	}
+	for _, g := range s.gens { // before anything is changed
+		if g.records > 0 && !l.opt.Encryption.knows(g.key) {
+			return fmt.Errorf("%s is encrypted with key %04x: %w", filepath.Join(l.dir, g.name), g.key, ErrKey)
+		}
 	}
 	for _, name := range slices.Concat(s.sides, s.trash) { // never complete, or dropped
 		if err := removeGeneration(l.disk, filepath.Join(l.dir, name)); err != nil {

@@ -78,6 +78,8 @@ type place struct {
 	name  string
 	kind  Kind
 	salt  uint64
+	suite Suite
+	key   uint16
 	parts []part
 	ref   frameRef
 	last  uint64 // no record of the frame has a higher number
@@ -97,7 +99,7 @@ func (l *Log) locateLocked(seq uint64) (place, bool) {
 		if n == len(g.frames) {
 			continue
 		}
-		p := place{id: g.id, name: g.name, kind: g.kind, salt: g.salt, parts: g.parts, ref: g.frames[n], last: g.last}
+		p := place{id: g.id, name: g.name, kind: g.kind, salt: g.salt, suite: g.suite, key: g.key, parts: g.parts, ref: g.frames[n], last: g.last}
 		switch {
 		case g.kind == Main:
 			p.last = p.ref.first + uint64(p.ref.count) - 1
@@ -115,6 +117,7 @@ type frames struct {
 	ahead int // see reader
 	id    uint64
 	r     *reader
+	crypt *crypter // of that generation, nil if it is plain
 }
 
 func (f *frames) Close() {
@@ -134,8 +137,8 @@ func (f *frames) load(p *place) (*block, error) {
 	return b, err
 }
 
-// read reads and checks a frame. The error is ErrDamaged if what is on disk is wrong or cannot be read, fs.ErrNotExist
-// if the generation was dropped meanwhile.
+// read reads, checks and decrypts a frame. The error is ErrDamaged if what is on disk is wrong or cannot be read, ErrForged
+// or ErrKey if it cannot be decrypted, fs.ErrNotExist if the generation was dropped meanwhile.
 func (f *frames) read(p *place) (*block, error) {
 	if f.r == nil || f.id != p.id {
 		f.Close()
@@ -144,6 +147,10 @@ func (f *frames) read(p *place) (*block, error) {
 			return nil, err
 		}
 		r.ahead = f.ahead
+		if f.crypt, err = f.l.opt.Encryption.crypter(p.suite, p.key, p.id, p.salt); err != nil {
+			r.Close()
+			return nil, err
+		}
 		f.r, f.id = r, p.id
 	}
 	s := scanner{r: f.r, size: int64(p.ref.off) + maxPrefix + maxFrameLen, salt: p.salt}
@@ -160,11 +167,12 @@ func (f *frames) read(p *place) (*block, error) {
 	} else if !h.checkPayload(b[:n]) {
 		return nil, ErrDamaged
 	}
-	blk, err := decode(&h, b)
-	if err != nil {
-		return nil, ErrDamaged
+	if b, err := f.crypt.decrypt(&h, b); err != nil {
+		return nil, fmt.Errorf("generation %d, frame at %d: %w", p.id, p.ref.off, err)
+	} else if blk, err := decode(&h, b); err == nil {
+		return blk, nil
 	}
-	return blk, nil
+	return nil, ErrDamaged
 }
 
 // damaged notes that the frame at p cannot be read.
@@ -186,7 +194,8 @@ func (l *Log) damaged(p *place, err error) {
 }
 
 // Read returns the record seq and the stamp of its frame. data is shared with the cache and must not be modified. The
-// error is ErrNotFound if there was never such a record or it was dropped, ErrDamaged if it is lost (see Losses), or the
+// error is ErrNotFound if there was never such a record or it was dropped, ErrDamaged if it is lost (see Losses), ErrForged or
+// ErrKey if it is encrypted and cannot be decrypted, or the
 // operating system's (too many open files).
 func (l *Log) Read(seq uint64) (data []byte, stamp Stamp, err error) {
 	for {
@@ -244,7 +253,7 @@ func (l *Log) block(p *place) (*block, error) {
 }
 
 // Scan calls fn for the records from..to, both included, in ascending order; cold tells whether a record was carried
-// forward. Damaged records are left out (and noted in Losses). It ends early when fn returns false. Appends, drops and
+// forward. Damaged records are left out (and noted in Losses); a frame that cannot be decrypted is an error. It ends early when fn returns false. Appends, drops and
 // replacements may go on meanwhile; records that are committed after Scan began may be seen. data may be kept but not
 // modified. Whole frames that are passed over once do not go through the cache.
 func (l *Log) Scan(from, to uint64, fn func(seq uint64, data []byte, stamp Stamp, cold bool) bool) error {

@@ -265,20 +265,20 @@ func (s *scanner) tail() int64 {
 	return last
 }
 
-// findSalt learns the salt and the kind of a generation whose head is unreadable: from the first data frame, which begins
+// findSalt learns salt, kind and suite of a generation whose head is unreadable: from the first data frame, which begins
 // at a fixed place, else from the first thing that looks like a frame and knows where it stands.
-func findSalt(r io.ReaderAt, size int64) (salt uint64, kind Kind) {
+func findSalt(r io.ReaderAt, size int64) header {
 	s := scanner{r: r, size: size}
 	n, _ := readFull(r, s.small[:], headEntry)
 	for p := 1; p <= maxPrefix && p < n; p++ {
 		if h, ok := parseHeader(s.small[p:n]); ok && h.offset == headEntry {
-			return h.salt, h.kind
+			return h
 		}
 	}
 	if h, _, ok := s.resync(0); ok {
-		return h.salt, h.kind
+		return h
 	}
-	return 0, Main
+	return header{kind: Main}
 }
 
 // readHead reads the head of a generation.

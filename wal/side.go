@@ -122,7 +122,7 @@ func (s *Side) flush() error {
 		return s.err
 	}
 	h := header{typ: typeData, kind: s.g.kind}
-	s.buf = append(s.buf[:0], make([]byte, headerSize)...)
+	s.buf = s.g.crypt.room(s.buf)
 	if s.g.kind == Cold {
 		h.count, h.stamp = uint32(len(s.cold)), s.cold[0].stamp
 		h.first, h.last = s.cold[0].seq, s.cold[len(s.cold)-1].seq
@@ -148,7 +148,7 @@ func (s *Side) head(first uint64, stamp Stamp) error {
 	if s.g.kind == Snapshot { // one more place that remembers which numbers have been used
 		first = s.l.Head() + 1
 	}
-	frame := headFrame(header{kind: s.g.kind, salt: s.g.salt, first: first, stamp: stamp}, &headMeta{id: s.g.id})
+	frame := headFrame(header{kind: s.g.kind, salt: s.g.salt, suite: s.g.suite, key: s.g.key, first: first, stamp: stamp}, &headMeta{id: s.g.id})
 	if err := s.seg.Write(frame); err != nil {
 		return s.l.sideError("write side", err)
 	}
@@ -159,8 +159,15 @@ func (s *Side) head(first uint64, stamp Stamp) error {
 // write finishes and writes the frame in s.buf.
 func (s *Side) write(h *header) error {
 	l := s.l
-	h.salt, h.offset = s.g.salt, uint32(s.g.size)
-	h.finish(s.buf)
+	h.salt, h.suite, h.key, h.offset = s.g.salt, s.g.suite, s.g.key, uint32(s.g.size)
+	if h.typ == typeData {
+		var err error
+		if s.buf, err = s.g.crypt.encrypt(h, s.buf); err != nil {
+			return fmt.Errorf("write side: %w", err)
+		}
+	} else {
+		h.finish(s.buf)
+	}
 	n := h.entryLen()
 	if s.g.size+n > 1<<31 {
 		return fmt.Errorf("write side: %w: more than 2 GiB", ErrTooLarge)
@@ -237,7 +244,7 @@ func (s *Side) finish(drop []uint64) error {
 	if err != nil {
 		return l.sideError("commit side", err)
 	}
-	g.name, g.sealed = generationName(g.id), true
+	g.name, g.sealed, g.crypt = generationName(g.id), true, nil
 	if err := l.disk.SyncDir(l.dir); err != nil {
 		return l.sideError("commit side", err)
 	}
@@ -402,7 +409,7 @@ func (l *Log) Snapshots() []uint64 {
 }
 
 // ReadSnapshot calls fn for every record of a snapshot, in order, after all of it was checked: ErrDamaged if a frame is
-// bad or the commit frame is missing, ErrNotFound if there is no such snapshot, or what fn returns. data is valid during fn.
+// bad or the commit frame is missing, ErrForged or ErrKey if one cannot be decrypted, ErrNotFound if there is no such snapshot, or what fn returns. data is valid during fn.
 func (l *Log) ReadSnapshot(id uint64, fn func(data []byte) error) error {
 	l.mu.RLock()
 	i := slices.IndexFunc(l.snaps, func(g *generation) bool { return g.id == id })
@@ -419,15 +426,19 @@ func (l *Log) ReadSnapshot(id uint64, fn func(data []byte) error) error {
 		return fmt.Errorf("read snapshot %d: %w", id, err)
 	}
 	defer r.Close()
+	crypt, err := l.opt.Encryption.crypter(g.suite, g.key, g.id, g.salt)
+	if err != nil {
+		return fmt.Errorf("read snapshot %d: %w", id, err)
+	}
 	for _, f := range []func([]byte) error{func([]byte) error { return nil }, fn} {
-		if err := readSnapshot(r, &g, f); err != nil {
+		if err := readSnapshot(r, &g, crypt, f); err != nil {
 			return fmt.Errorf("read snapshot %d: %w", id, err)
 		}
 	}
 	return nil
 }
 
-func readSnapshot(r *reader, g *generation, fn func([]byte) error) error {
+func readSnapshot(r *reader, g *generation, crypt *crypter, fn func([]byte) error) error {
 	_, m, ok := readSeal(r, g.bytes, g.salt)
 	if !ok {
 		return fmt.Errorf("%w: the commit frame is missing", ErrDamaged)
@@ -444,7 +455,11 @@ func readSnapshot(r *reader, g *generation, fn func([]byte) error) error {
 			break
 		}
 		buf = f.payload[:cap(f.payload)]
-		b, err := decode(&f.header, f.payload)
+		p, err := crypt.decrypt(&f.header, f.payload)
+		if err != nil {
+			return fmt.Errorf("the frame at %d: %w", f.off, err)
+		}
+		b, err := decode(&f.header, p)
 		if err != nil {
 			return fmt.Errorf("%w: the frame at %d", ErrDamaged, f.off)
 		}

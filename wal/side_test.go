@@ -267,7 +267,7 @@ func TestVerifyAndDump(t *testing.T) {
 	l, want, _ := carried(t, dir)
 	putSnapshot(t, l, "state", 3)
 	var out bytes.Buffer
-	rep, err := Verify(dir, &out) // beside the one who holds the lock
+	rep, err := Verify(dir, Encryption{}, &out) // beside the one who holds the lock
 	if err != nil || !rep.OK() || rep.Records != int64(len(want))+3 {
 		t.Fatalf("%+v %v\n%s", rep, err, out.String())
 	}
@@ -279,7 +279,7 @@ func TestVerifyAndDump(t *testing.T) {
 	l.Close()
 	out.Reset()
 	seen := map[uint64]string{}
-	err = Dump(dir, &out, func(seq uint64, data []byte) string {
+	err = Dump(dir, Encryption{}, &out, func(seq uint64, data []byte) string {
 		if strings.HasPrefix(string(data), "record") {
 			seen[seq] = string(data)
 		}
@@ -294,10 +294,10 @@ func TestVerifyAndDump(t *testing.T) {
 			t.Errorf("%q is missing", text)
 		}
 	}
-	if _, err := Verify(t.TempDir(), io.Discard); !errors.Is(err, ErrForeign) {
+	if _, err := Verify(t.TempDir(), Encryption{}, io.Discard); !errors.Is(err, ErrForeign) {
 		t.Errorf("an empty folder: %v", err)
 	}
-	if err := Dump(filepath.Join(dir, "nothing"), io.Discard, nil); !errors.Is(err, os.ErrNotExist) {
+	if err := Dump(filepath.Join(dir, "nothing"), Encryption{}, io.Discard, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no folder: %v", err)
 	}
 }

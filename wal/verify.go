@@ -17,17 +17,22 @@ type Report struct {
 	Lost        []Range // records that were acknowledged and are gone
 	Torn        int64   // bytes of a write that a crash interrupted: nothing is lost by it
 	Unfinished  int     // sides that were never completed: nothing is lost by them
+	Plain       int64   // records that anyone who has the disk can read
+	Encrypted   int64   // the other records
+	Decrypted   int     // encrypted frames that the keys open
+	Keyless     int     // encrypted frames of which only the checksum was looked at, because there is no key for them
+	Forged      int     // encrypted frames that cannot be decrypted although their checksum is right
 }
 
-// OK reports whether everything that was acknowledged is there and right.
-func (r Report) OK() bool { return r.Damaged == 0 && len(r.Lost) == 0 }
+// OK reports whether everything that was acknowledged is there and right, as far as the keys at hand tell.
+func (r Report) OK() bool { return r.Damaged == 0 && len(r.Lost) == 0 && r.Forged == 0 }
 
 // Verify reads every byte of the log in dir, checks it and writes what it found to w for a person to read. It changes
-// nothing and takes no lock: on a log that is in use the newest frame may look unfinished. The error is about reading
-// dir or writing w; damage is in the report.
-func Verify(dir string, w io.Writer) (Report, error) {
+// nothing and takes no lock: on a log that is in use the newest frame may look unfinished. Checksums need no key; with
+// keys every encrypted frame is decrypted as well. The error is about reading dir or writing w; damage is in the report.
+func Verify(dir string, enc Encryption, w io.Writer) (Report, error) {
 	var rep Report
-	s, err := lookAround(dir, true)
+	s, err := lookAround(dir, true, &enc)
 	if err == nil && len(s.gens) == 0 {
 		err = checkLog(dir)
 	}
@@ -41,6 +46,7 @@ func Verify(dir string, w io.Writer) (Report, error) {
 		rep.Bytes += g.bytes
 		rep.Torn += g.torn
 		fmt.Fprintln(out, g.summary())
+		rep.encryption(g, out)
 		for _, d := range g.damage {
 			rep.Damaged++
 			fmt.Fprintf(out, "  DAMAGED at byte %d, %d bytes: %s", d.off, d.end-d.off, d.why)
@@ -61,6 +67,10 @@ func Verify(dir string, w io.Writer) (Report, error) {
 		rep.Unfinished++
 		fmt.Fprintf(out, "%s was never completed; the next start removes it\n", name)
 	}
+	if rep.Encrypted > 0 {
+		fmt.Fprintf(out, "ENCRYPTED: %d records, %d more are plain; %d frames decrypted, %d not tried for want of a key, %d forged\n",
+			rep.Encrypted, rep.Plain, rep.Decrypted, rep.Keyless, rep.Forged)
+	}
 	if rep.OK() {
 		fmt.Fprintf(out, "OK: %d records in %d generations, %d bytes\n", rep.Records, rep.Generations, rep.Bytes)
 	} else {
@@ -70,6 +80,21 @@ func Verify(dir string, w io.Writer) (Report, error) {
 		return rep, fmt.Errorf("verify log: %w", err)
 	}
 	return rep, nil
+}
+
+// encryption counts what of a generation is encrypted, and names what cannot be decrypted.
+func (r *Report) encryption(g *loaded, out io.Writer) {
+	if g.suite == Plain {
+		r.Plain += g.records
+	} else {
+		r.Encrypted += g.records
+		r.Decrypted += g.decrypted
+		r.Keyless += g.dataFrames - g.decrypted - len(g.forged)
+	}
+	r.Forged += len(g.forged)
+	for _, off := range g.forged {
+		fmt.Fprintf(out, "  FORGED at byte %d: the checksum is right, but it cannot be decrypted: the key is another one, or somebody changed the file\n", off)
+	}
 }
 
 // checkLog refuses a directory without generations that has no log's mark either.
@@ -86,6 +111,9 @@ func (g *loaded) summary() string {
 	if g.sealed {
 		end = "sealed"
 	}
+	if g.suite != Plain {
+		end += fmt.Sprintf(", %s key %04x salt %016x", g.suite, g.key, g.salt)
+	}
 	span := "no records"
 	if g.records > 0 {
 		span = fmt.Sprintf("records %d..%d (%d)", g.first, g.last, g.records)
@@ -97,9 +125,10 @@ func (g *loaded) summary() string {
 }
 
 // Dump writes every frame and every record of the log in dir to w: one line each, the frame's header fields and
-// describe's words for the record (nil: its length only). Like Verify it changes nothing and takes no lock.
-func Dump(dir string, w io.Writer, describe func(seq uint64, data []byte) string) error {
-	s, err := lookAround(dir, false)
+// describe's words for the record (nil: its length only). Of encrypted frames without their key it shows the header. Like
+// Verify it changes nothing and takes no lock.
+func Dump(dir string, enc Encryption, w io.Writer, describe func(seq uint64, data []byte) string) error {
+	s, err := lookAround(dir, false, nil)
 	if err == nil && len(s.gens) == 0 {
 		err = checkLog(dir)
 	}
@@ -112,7 +141,7 @@ func Dump(dir string, w io.Writer, describe func(seq uint64, data []byte) string
 		if g.salt == 0 || len(g.parts) == 0 {
 			continue
 		}
-		if err := g.dump(dir, out, describe); err != nil {
+		if err := g.dump(dir, &enc, out, describe); err != nil {
 			return fmt.Errorf("dump log: %w", err)
 		}
 	}
@@ -122,12 +151,13 @@ func Dump(dir string, w io.Writer, describe func(seq uint64, data []byte) string
 	return nil
 }
 
-func (g *loaded) dump(root string, out io.Writer, describe func(uint64, []byte) string) error {
+func (g *loaded) dump(root string, enc *Encryption, out io.Writer, describe func(uint64, []byte) string) error {
 	r, err := openReader(filepath.Join(root, g.name), g.parts)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	crypt, _ := enc.crypter(g.suite, g.key, g.id, g.salt) // without it, headers
 	s := scanner{r: r, size: g.bytes, salt: g.salt}
 	if !g.sealed {
 		s.size = max(g.size, headEntry) // what is behind it does not count
@@ -144,7 +174,16 @@ func (g *loaded) dump(root string, out io.Writer, describe func(uint64, []byte) 
 		if f.typ != typeData || !f.intact {
 			continue
 		}
-		b, err := decode(&f.header, f.payload)
+		if f.suite != Plain && crypt == nil {
+			fmt.Fprintln(out, "            encrypted; there is no key for it")
+			continue
+		}
+		p, err := crypt.decrypt(&f.header, f.payload)
+		if err != nil {
+			fmt.Fprintf(out, "            FORGED: %v\n", err)
+			continue
+		}
+		b, err := decode(&f.header, p)
 		if err != nil {
 			fmt.Fprintln(out, "            its records cannot be told apart")
 			continue
@@ -174,6 +213,9 @@ func (f *found) describe() string {
 		if f.kind != Snapshot {
 			text += fmt.Sprintf(" %d..%d", f.first, f.last)
 		}
+	}
+	if f.typ == typeData && f.suite != Plain {
+		text += fmt.Sprintf("  nonce %x", f.nonceOf())
 	}
 	if !f.intact {
 		text += "  CHECKSUM IS WRONG"

@@ -65,6 +65,7 @@ type Generation struct {
 	Records               int64
 	Bytes                 int64 // on disk
 	Open                  bool  // still written, or the newest: it cannot be dropped
+	Suite                 Suite // how its records are encrypted
 	FirstStamp, LastStamp Stamp
 }
 
@@ -94,8 +95,9 @@ type Options struct {
 	Collect func(add func(Record))
 	// Committed is called by the committer in sequence order, after the fsync and before the waiters are answered.
 	// It must not block for long, and must not call Append (reading is fine).
-	Committed func(Batch)
-	Log       *slog.Logger // nil = discard
+	Committed  func(Batch)
+	Log        *slog.Logger // nil = discard
+	Encryption Encryption   // zero = plain
 }
 
 // MaxAppend is the most bytes of data one Append may carry; more is ErrTooLarge.
@@ -111,6 +113,11 @@ var (
 	ErrNotFound = errors.New("no such record")
 	ErrDamaged  = errors.New("record is damaged")
 	ErrForeign  = errors.New("folder holds something else")
+	// ErrKey: the log is encrypted with a key that is not at hand. Nothing is damaged.
+	ErrKey = errors.New("the log is encrypted and its key is not here")
+	// ErrForged: the checksum is right, but the authenticated decryption fails. Somebody changed the file on purpose, or
+	// the key is another one. It is no damage: nothing is given up for lost or removed for it.
+	ErrForged = errors.New("a frame cannot be decrypted though its checksum is right: the key is another one, or somebody changed the log on purpose")
 )
 
 const (

@@ -38,8 +38,12 @@ func (c *committer) tryWrite(b *Batch) error {
 		typ: typeData, kind: Main, count: uint32(len(b.Records)), offset: uint32(g.size), salt: g.salt,
 		first: c.next, last: c.next + uint64(len(b.Records)) - 1, stamp: b.Stamp,
 	}
-	c.buf = encodeMain(append(c.buf[:0], make([]byte, headerSize)...), b.Records)
-	h.finish(c.buf)
+	frame, err := g.crypt.encrypt(&h, encodeMain(g.crypt.room(c.buf), b.Records))
+	if err != nil {
+		c.poison()
+		return fmt.Errorf("write log: %w", err)
+	}
+	c.buf = frame
 	b.First, c.next = h.first, h.last+1
 	n := h.entryLen()
 	if err := c.append(c.buf, n); err != nil {
@@ -126,7 +130,7 @@ func (c *committer) begin() error {
 	}
 	meta.attests = l.attestsLocked()
 	l.mu.RUnlock()
-	h := header{kind: Main, salt: g.salt, first: c.next, stamp: l.opt.Now()}
+	h := header{kind: Main, salt: g.salt, suite: g.suite, key: g.key, first: c.next, stamp: l.opt.Now()}
 	err = seg.Write(headFrame(h, &meta))
 	if err == nil {
 		err = seg.Sync()
@@ -185,6 +189,11 @@ func (l *Log) create(kind Kind) (*generation, segment, error) {
 	var salt [8]byte
 	_, _ = rand.Read(salt[:]) // never fails
 	g := &generation{id: id, kind: kind, name: generationName(id), salt: binary.LittleEndian.Uint64(salt[:]) | 1}
+	g.suite, g.key = l.opt.Encryption.current()
+	var err error
+	if g.crypt, err = l.opt.Encryption.crypter(g.suite, g.key, id, g.salt); err != nil {
+		return nil, nil, fmt.Errorf("begin generation: %w", err)
+	}
 	g.parts = []part{{name: firstPart}}
 	size := int64(0)
 	if kind != Main {
@@ -224,7 +233,7 @@ func (l *Log) retire(g *current, seal bool) error {
 	defer l.retiring.Done()
 	l.mu.RLock()
 	m := sealMeta{first: g.first, last: g.last, records: g.records, firstStamp: g.firstStamp, lastStamp: g.lastStamp, frames: g.frames}
-	h := header{typ: typeSeal, kind: g.kind, offset: uint32(g.size), salt: g.salt, first: g.last + 1, stamp: g.lastStamp}
+	h := header{typ: typeSeal, kind: g.kind, suite: g.suite, key: g.key, offset: uint32(g.size), salt: g.salt, first: g.last + 1, stamp: g.lastStamp}
 	size := g.size
 	l.mu.RUnlock()
 	var err error
@@ -241,7 +250,7 @@ func (l *Log) retire(g *current, seal bool) error {
 	err = errors.Join(err, g.seg.Close())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	g.open = false
+	g.open, g.crypt = false, nil
 	g.frames = slices.Clone(g.frames) // it grew by doubling
 	if m.records == 0 {
 		l.gens = slices.DeleteFunc(l.gens, func(x *generation) bool { return x == g.generation })
