@@ -60,6 +60,37 @@ func BenchmarkAppendWait(b *testing.B) {
 	}
 }
 
+// BenchmarkEncryption measures durable appends of 256 bytes, plain and with every suite, in turns.
+func BenchmarkEncryption(b *testing.B) {
+	for _, n := range []int{1, 64} {
+		for _, suite := range []Suite{Plain, AES256GCM, XChaCha20Poly1305} {
+			b.Run(fmt.Sprintf("%s/goroutines=%d", suite, n), func(b *testing.B) {
+				l := start(b, b.TempDir(), Options{Now: testClock(), Encryption: Encryption{Log: "test", Keys: oneKey(suite)}})
+				defer l.Close()
+				data := make([]byte, 256)
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var wg sync.WaitGroup
+				b.ReportAllocs()
+				b.ResetTimer()
+				for range n {
+					wg.Go(func() {
+						for left.Add(-1) >= 0 {
+							if _, err := l.AppendWait(context.Background(), Record{Data: data}); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.StopTimer()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+			})
+		}
+	}
+}
+
 // deviceBytes returns the bytes ever written to the block device of dir, 0 if the system does not tell.
 func deviceBytes(dir string) int64 {
 	unix.Sync()

@@ -36,7 +36,7 @@
 //	lost/             copies of damaged places, at most 1 MiB, for people
 //
 // Generations are never written again once they are finished: every start, every error and every full generation begins a
-// new one. So a torn tail is never repaired in place, and a key with the salt as nonce would never repeat one.
+// new one. So a torn tail is never repaired in place, and no nonce is used twice (see Encryption below).
 //
 // A generation is a sequence of entries. An entry is tidwall/wal's: a uvarint length and one frame. One frame is one commit.
 // Zeros behind the last entry were written ahead and mean the end. The reader does not need the uvarint: it recognises a
@@ -50,12 +50,12 @@
 //	 5  1  type: 1 head, 2 data, 3 seal
 //	 6  1  kind of the generation: 1 main, 2 cold, 3 snapshot
 //	 7  1  flags: 1 = records have their own stamps (cold)
-//	 8  1  cipher suite, 0 = none
+//	 8  1  cipher suite: 0 plain, 1 AES-256-GCM, 2 XChaCha20-Poly1305; on heads and seals that of the generation
 //	 9  1  compression, 0 = none
-//	10  2  0
+//	10  2  which key, 0 = none
 //	12  4  number of records
 //	16  4  length of the payload as stored
-//	20  4  length of the payload when opened
+//	20  4  length of the payload when decrypted
 //	24  4  offset of the entry in the generation
 //	28  8  salt of the generation, random
 //	36  8  number of the first record (head: the next number; seal: the last number and one)
@@ -91,6 +91,32 @@
 // A side becomes visible by the rename of its directory, after its seal and all its files are synced. A cold generation names
 // those it replaces in its seal; Open removes what is left of them, or the cold one if it has been damaged and they are still
 // whole. The newest main generation is never removed, because its head knows which numbers have been used.
+//
+// # Encryption
+//
+// With Options.Encryption the payload of every data frame is encrypted: records of main and cold generations, and snapshots.
+// Heads, seals and frame headers are not: so without the key anyone who has the disk can see how many records there were,
+// when, in which commits and how large those were, and which generations replaced which; no record, no part of one.
+//
+//	aes-256-gcm          ciphertext and 16 bytes of tag; the nonce is 64 zero bits and the frame's offset (big endian)
+//	xchacha20-poly1305   24 random bytes of nonce, ciphertext, 16 bytes of tag
+//
+// The key of a generation comes from Keys.Derive with "edgepost wal 1", 0, the log's name, 0, the suite, and id and salt of
+// the generation in 8 bytes each (little endian). Authenticated with the payload are the log's name, 0, the generation's id
+// in 8 bytes and bytes 0 to 71 of the header. So a frame reads in its own place only: not at another offset, not in another
+// generation or log, not with another time or number.
+//
+// A nonce is used once because a generation is written once, by one process, and offsets in it only ascend; a frame that was
+// not stored goes to a new generation, which has a salt and therefore a key of its own, as has one that is begun by the copy
+// of a disk on another machine.
+//
+// The checksums are over what is stored, so damage is found, told from a crash and repaired without the key. A frame whose
+// checksum is right and that cannot be decrypted is ErrForged: never damage, so that a wrong key costs no record. What an
+// attacker with write access to the disk can do: remove records or the newest of them, bring an old state of the whole log
+// back, and add plain generations (reports count what is plain). He cannot read, change, move or forge an encrypted record.
+//
+// Encryption can be switched on, off, and to other keys and suites at each start: it holds for the generations begun from
+// then on, and cleaning carries old records into new ones.
 //
 // # Errors
 //

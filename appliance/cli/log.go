@@ -63,7 +63,7 @@ func (c *call) verifyLog(dir string, l oneLog) error {
 	if c.json {
 		out = io.Discard
 	}
-	r, err := wal.Verify(dir, out)
+	r, err := wal.Verify(dir, wal.Encryption{}, out)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (c *call) dumpLog(dir string, l oneLog) error {
 	if describe != nil {
 		describe = func(seq uint64, data []byte) string { return printable(l.describe(seq, data)) }
 	}
-	return wal.Dump(dir, c.Stdout, describe)
+	return wal.Dump(dir, wal.Encryption{}, c.Stdout, describe)
 }
 
 func isLog(dir string) error {
