@@ -261,15 +261,15 @@ func TestEncryptedTampering(t *testing.T) {
 func TestEncryptedDamage(t *testing.T) {
 	o := encrypted(oneKey(AES256GCM))
 	dir, want := encryptedHistory(t, o)
-	file := lastFile(t, dir)
-	b := read(t, file)
 	l, err := Open(dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := l.gens[len(l.gens)-1]
+	g := l.gens[1] // a main one, sealed
 	f := g.frames[1]
 	l.Close()
+	file := filepath.Join(dir, g.name, firstPart)
+	b := read(t, file)
 	b[f.off+headerSize+10] ^= 4
 	write(t, file, b)
 	rep, err := Verify(dir, Encryption{}, io.Discard)
