@@ -2,10 +2,12 @@ package appliance
 
 import (
 	"context"
+	"errors"
 	"net"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -55,6 +57,14 @@ func (c *roomConn) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return nil
+}
+
+// SyscallConn is the connection's descriptor, for those who write without waiting.
+func (c *roomConn) SyscallConn() (syscall.RawConn, error) {
+	if raw, ok := c.Conn.(syscall.Conn); ok {
+		return raw.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 func (c *roomConn) Close() error {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	mrand "math/rand/v2"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -124,7 +125,8 @@ type Handler struct {
 	start    time.Time
 	frames   sync.Pool // *frame, between two frames of any session
 	queues   sync.Pool // *queue, while a session has something to write
-	buffers  sync.Pool // *[]byte, while a session writes
+	turns    sync.Pool // *turn, while a session is written to
+	crew     crew
 	ctx      context.Context
 	cancel   context.CancelFunc // ends the waits inside the appliance when Close is forced
 
@@ -135,7 +137,8 @@ type Handler struct {
 	sessions map[*session]struct{}
 	held     int // connections, those still in the upgrade included
 	stopping bool
-	drained  chan struct{} // closed once stopping and nothing is held
+	empty    bool
+	drained  chan struct{} // closed with empty: stopping, and nothing is held
 }
 
 // New makes a handler for GET /v1/ws.
@@ -170,7 +173,8 @@ func New(o Options) *Handler {
 	}
 	h.frames.New = func() any { return &frame{buf: make([]byte, 0, frameKeep)} }
 	h.queues.New = func() any { return new(queue) }
-	h.buffers.New = func() any { b := make([]byte, 0, batchBytes); return &b }
+	h.turns.New = func() any { return &turn{buf: make([]byte, 0, batchBytes)} }
+	h.crew.h, h.crew.most = h, runtime.GOMAXPROCS(0)
 	return h
 }
 
@@ -253,7 +257,14 @@ func (h *Handler) release(s *session) {
 	defer h.mu.Unlock()
 	delete(h.sessions, s)
 	h.held--
-	if h.stopping && h.held == 0 {
+	h.drainedLocked()
+}
+
+// drainedLocked says, once, that nothing is held any more. Who comes later holds a place for the time of
+// its refusal.
+func (h *Handler) drainedLocked() {
+	if h.stopping && h.held == 0 && !h.empty {
+		h.empty = true
 		close(h.drained)
 	}
 }
@@ -262,12 +273,8 @@ func (h *Handler) release(s *session) {
 // ctx ends first it cuts the remaining ones and returns ctx's error.
 func (h *Handler) Close(ctx context.Context) error {
 	h.mu.Lock()
-	if !h.stopping {
-		h.stopping = true
-		if h.held == 0 {
-			close(h.drained)
-		}
-	}
+	h.stopping = true
+	h.drainedLocked()
 	h.mu.Unlock()
 	for _, s := range h.all() {
 		s.bye(codeStopping, "stopping", retryAfterStop())
@@ -275,6 +282,7 @@ func (h *Handler) Close(ctx context.Context) error {
 	defer h.cancel()
 	select {
 	case <-h.drained:
+		h.crew.busy.Wait() // its last session is gone, so it is about to end
 		return nil
 	case <-ctx.Done():
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -33,7 +34,7 @@ const (
 const (
 	maxMalformed   = 5                      // malformed objects in one session; the fifth closes it
 	maxReplies     = 64 << 10               // bytes of answers waiting to be written; then the client is not read
-	closeWait      = 2 * time.Second        // for the client's close frame, and for its end of the connection
+	closeWait      = time.Second            // for the client's close frame and its end of the connection; for each write before
 	takenOverRetry = 2 * time.Second        // after 4010; two sessions of one device shall not fight faster
 	stalledRetry   = time.Second            // after 4008
 	lingerBytes    = 1 << 20                // read and thrown away meanwhile
@@ -51,6 +52,7 @@ const (
 type session struct {
 	h      *Handler
 	conn   *websocket.Conn
+	raw    syscall.RawConn // of conn, for the crew; nil: it has none
 	name   string
 	remote netip.Addr
 	early  *auth.Grant // what the upgrade request itself proved; nil when nothing
@@ -80,20 +82,20 @@ type session struct {
 	timer    *time.Timer
 	pong     []byte // the newest ping's payload, to be answered
 
-	writing bool // a writer goroutine exists; it alone writes
-
-	deadlineSet int64 // when the write deadline was last moved, on Handler.now; the writer's
-	closing     bool  // nothing more is accepted; what is queued, then a close frame, ends it
-	closeSent   bool
-	gone        bool // the connection is of no use any more
-	ping        bool
-	serving     bool // the reader is busy with a frame
-	code        int  // of the close frame
-	reason      string
+	writing   bool // the crew or a goroutine of its own writes; nobody else does
+	blocked   bool // it is a goroutine, and its writes have a deadline
+	closing   bool // nothing more is accepted; what is queued, then a close frame, ends it
+	closeSent bool
+	gone      bool // the connection is of no use any more
+	ping      bool
+	serving   bool // the reader is busy with a frame
+	code      int  // of the close frame
+	reason    string
+	closeBy   int64 // when the client's end is waited for no longer, on Handler.now; 0: no close frame was written
 }
 
 func (s *session) begin(conn *websocket.Conn) {
-	s.conn = conn
+	s.conn, s.raw = conn, rawOf(conn.NetConn())
 	_ = conn.SetReadDeadline(time.Now().Add(s.h.o.HelloTimeout)) // an error shows at the next read
 	conn.SetPingHandler(s.onPing)
 	conn.SetPongHandler(func(string) error { s.heard(); return nil })
@@ -358,21 +360,25 @@ func (s *session) end() {
 	}
 	linger := !s.gone && !s.farewell
 	s.gone = true
+	wait := closeWait
+	if s.closeBy != 0 {
+		wait = time.Duration(s.closeBy - s.h.now())
+	}
 	s.mu.Unlock()
-	if linger {
-		s.linger()
+	if linger && wait > 0 {
+		s.linger(wait)
 	}
 	_ = s.conn.Close()
 }
 
 // linger lets the client read the close frame: closing a TCP connection with unread input resets it
 // and may take what was sent with it (RFC 6455 §7.1.1).
-func (s *session) linger() {
+func (s *session) linger(wait time.Duration) {
 	conn := s.conn.NetConn()
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // if it fails, so does the read below
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(closeWait))
+	_ = conn.SetReadDeadline(time.Now().Add(wait))
 	_, _ = io.Copy(io.Discard, io.LimitReader(conn, lingerBytes))
 }
 

@@ -100,80 +100,120 @@ func (s *session) closeLocked(code int, reason string) {
 	}
 }
 
-// startLocked starts the writer unless it runs.
+// startLocked has the session written to, unless it is already.
 func (s *session) startLocked() {
-	if !s.writing && !s.gone {
+	switch {
+	case s.writing || s.gone:
+	case s.raw != nil:
 		s.writing = true
-		go s.write() // end waits for it
+		s.h.crew.add(s)
+	default:
+		s.writing, s.blocked = true, true
+		go s.write(s.h.turns.Get().(*turn)) // end waits for it
 	}
 }
 
-// write writes until nothing is left. It is the only writer of the connection's frames; the one
-// exception is gorilla's own close 1002 from the reader, which gorilla serialises.
-func (s *session) write() {
-	buf := s.h.buffers.Get().(*[]byte)
-	for {
-		w, more := s.due()
-		if !more {
-			break
-		}
-		if err := s.flush(w, buf); err != nil {
+// turn is what one writer has in hand: the rest of a queue, and what goes out in one write.
+type turn struct {
+	buf   []byte // headRoom, then out
+	out   []byte
+	queue *queue
+	at    int // of the queue: entries before it are written
+
+	pong           []byte
+	ping, farewell bool // farewell: a close frame, after everything else
+	closing        bool // messages are not written any more
+	cost, replies  int  // of the entries in out
+}
+
+// write writes until nothing is left, and waits for the client to take it. compose set the deadline,
+// unless the turn is new.
+func (s *session) write(t *turn) {
+	for len(t.out) > 0 || s.compose(t) {
+		if _, err := s.conn.NetConn().Write(t.out); err != nil {
 			s.broken(err)
 		}
+		t.out = nil
 	}
-	if cap(*buf) <= 4*batchBytes {
-		s.h.buffers.Put(buf)
+	s.h.putDown(t)
+}
+
+// compose makes the next write: one frame of objects and what control frames are due. It is false when there
+// is nothing, and the session has no writer any more. Whoever composes for the session, the crew or
+// its own goroutine, is its only writer; the one exception is gorilla's own close 1002 from the
+// reader, and a Write to a connection is whole, so the two cannot come in between.
+func (s *session) compose(t *turn) bool {
+	for {
+		more, refused := s.due(t)
+		if refused {
+			s.readyLinks()
+		}
+		if !more {
+			return false
+		}
+		if s.build(t); len(t.out) > 0 {
+			return true
+		}
 	}
 }
 
-// work is what one turn of the writer has to do.
-type work struct {
-	pong  []byte
-	ping  bool
-	queue *queue
-	close bool // comes after everything else
-}
-
-// due takes what is to be written; false when there is nothing, and the writer has ended.
-func (s *session) due() (work, bool) {
+// due accounts for what the turn has written and takes what comes next. more is false when there is
+// nothing, refused says that links may wait for the room.
+func (s *session) due(t *turn) (more, refused bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := work{pong: s.pong, ping: s.ping, queue: s.out}
-	w.close = s.out == nil && s.closing && s.code != 0 && !s.closeSent
-	if s.gone || (w.pong == nil && !w.ping && w.queue == nil && !w.close) {
+	s.writtenLocked(t)
+	refused = s.refused > 0
+	if t.queue == nil {
+		t.queue, s.out = s.out, nil
+	}
+	t.pong, t.ping, t.closing = s.pong, s.ping, s.closing
+	s.pong, s.ping = nil, false
+	t.farewell = t.queue == nil && s.closing && s.code != 0 && !s.closeSent
+	s.closeSent = s.closeSent || t.farewell
+	if s.gone || t.queue == nil && t.pong == nil && !t.ping && !t.farewell {
+		if s.blocked {
+			s.blocked = false
+			_ = s.conn.NetConn().SetWriteDeadline(time.Time{}) // fails on a closed connection only
+		}
+		*t = turn{buf: t.buf}
 		s.writing = false
 		s.wake.Signal()
-		return work{}, false
+		return false, refused
 	}
-	s.pong, s.ping, s.out = nil, false, nil
-	s.closeSent = s.closeSent || w.close
-	return w, true
+	if s.blocked {
+		s.limitLocked()
+	}
+	return true, refused
 }
 
-func (s *session) flush(w work, buf *[]byte) error {
-	deadline := time.Now().Add(s.h.o.WriteTimeout)
-	if w.pong != nil {
-		if err := s.conn.WriteControl(websocket.PongMessage, w.pong, deadline); err != nil {
-			return err
-		}
+// writtenLocked takes off the session's books what is written.
+func (s *session) writtenLocked(t *turn) {
+	if !s.closing {
+		s.queued -= t.cost
 	}
-	if w.ping {
-		if err := s.conn.WriteControl(websocket.PingMessage, nil, deadline); err != nil {
-			return err
-		}
+	if t.replies > 0 {
+		s.replies -= t.replies
+		s.wake.Signal()
 	}
-	if w.queue != nil {
-		if err := s.drain(w.queue, buf); err != nil {
-			return err
-		}
-		s.h.recycle(w.queue)
+	if t.farewell {
+		s.closeBy = s.h.now() + int64(closeWait)
+		_ = s.conn.SetReadDeadline(time.Now().Add(closeWait)) // the reader ends then, if not earlier
 	}
-	if !w.close {
-		return nil
+	if t.queue != nil && t.at == len(t.queue.entries) {
+		s.h.recycle(t.queue)
+		t.queue, t.at = nil, 0
 	}
-	err := s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(s.code, s.reason), deadline)
-	_ = s.conn.SetReadDeadline(time.Now().Add(closeWait)) // the reader ends then, if not earlier
-	return err
+	t.cost, t.replies, t.farewell = 0, 0, false
+}
+
+// limitLocked gives a write that waits its time: short once the session is closing.
+func (s *session) limitLocked() {
+	limit := s.h.o.WriteTimeout
+	if s.closing {
+		limit = min(limit, closeWait)
+	}
+	_ = s.conn.NetConn().SetWriteDeadline(time.Now().Add(limit)) // a connection that is closed says so at the write
 }
 
 // broken ends a session that cannot be written to; closing the connection wakes the reader.
@@ -193,53 +233,61 @@ func (h *Handler) recycle(q *queue) {
 	}
 }
 
-// drain writes a queue, many objects to a frame.
-func (s *session) drain(q *queue, buf *[]byte) error {
-	for rest := q.entries; len(rest) > 0; {
-		s.mu.Lock()
-		closing := s.closing
-		s.mu.Unlock()
-		b := append((*buf)[:0], make([]byte, headRoom)...)
-		n, cost, replies := 0, 0, 0
-		for n < len(rest) && (len(b) == headRoom || len(b)+rest[n].size() <= batchBytes) {
-			e := &rest[n]
-			n++
-			cost += e.cost
-			replies += len(e.line)
-			if e.line == nil && (closing || e.link.closed.Load()) {
-				continue
-			}
-			if len(b) > headRoom {
-				b = append(b, '\n')
-			}
-			b = e.appendTo(b)
-		}
-		*buf, rest = b, rest[n:]
-		if len(b) > headRoom {
-			if err := s.send(b); err != nil {
-				return err
-			}
-		}
-		s.mu.Lock()
-		if !s.closing {
-			s.queued -= cost
-		}
-		s.replies -= replies
-		s.wake.Signal()
-		s.mu.Unlock()
-		s.readyLinks()
+func (h *Handler) putDown(t *turn) {
+	if cap(t.buf) <= 4*batchBytes {
+		h.turns.Put(t)
 	}
-	return nil
 }
 
 // headRoom is kept free in front of a frame's payload for its header: two bytes and up to eight of
 // length (RFC 6455 §5.2).
 const headRoom = 10
 
-// send writes one text frame whose payload begins at headRoom, in one write: gorilla would make it two
-// system calls and two segments. A Write to a connection is whole, so gorilla's own close frame from
-// the reader cannot come in between.
-func (s *session) send(b []byte) error {
+// build encodes as many of the queue's objects as fit into a frame, then the control frames.
+func (s *session) build(t *turn) {
+	b := append(t.buf[:0], make([]byte, headRoom)...)
+	if t.queue != nil {
+		b = t.objects(b)
+	}
+	at := headRoom
+	if len(b) > headRoom {
+		at = header(b)
+	}
+	if t.pong != nil {
+		b = appendControl(b, websocket.PongMessage, t.pong)
+	}
+	if t.ping {
+		b = appendControl(b, websocket.PingMessage, nil)
+	}
+	if t.farewell {
+		b = appendControl(b, websocket.CloseMessage, websocket.FormatCloseMessage(s.code, s.reason))
+	}
+	t.buf, t.out = b, b[at:]
+}
+
+func (t *turn) objects(b []byte) []byte {
+	rest := t.queue.entries[t.at:]
+	n := 0
+	for n < len(rest) && (len(b) == headRoom || len(b)+rest[n].size() <= batchBytes) {
+		e := &rest[n]
+		n++
+		t.cost += e.cost
+		t.replies += len(e.line)
+		if e.line == nil && (t.closing || e.link.closed.Load()) {
+			continue
+		}
+		if len(b) > headRoom {
+			b = append(b, '\n')
+		}
+		b = e.appendTo(b)
+	}
+	t.at += n
+	return b
+}
+
+// header writes a text frame's header in front of the payload that begins at headRoom, and returns where
+// it begins. Frames are made here because gorilla would make each two system calls and two segments.
+func header(b []byte) int {
 	n, at := len(b)-headRoom, 0
 	switch {
 	case n < 126:
@@ -253,18 +301,17 @@ func (s *session) send(b []byte) error {
 		b[1] = 127
 		binary.BigEndian.PutUint64(b[2:], uint64(n))
 	}
-	b[at] = 0x80 | websocket.TextMessage
-	conn := s.conn.NetConn()
-	if now := s.h.now(); s.deadlineSet == 0 || now-s.deadlineSet > int64(deadlineEvery) {
-		s.deadlineSet = now
-		_ = conn.SetWriteDeadline(time.Now().Add(s.h.o.WriteTimeout)) // a connection that is closed says so below
-	}
-	_, err := conn.Write(b[at:])
-	return err
+	b[at] = final | websocket.TextMessage
+	return at
 }
 
-// deadlineEvery: the write deadline is moved no more often, so it is this much early at most.
-const deadlineEvery = time.Second
+// appendControl appends a control frame; its payload has at most 125 bytes (RFC 6455 §5.5).
+func appendControl(b []byte, opcode byte, payload []byte) []byte {
+	return append(append(b, final|opcode, byte(len(payload))), payload...)
+}
+
+// final marks a frame that is a whole message (RFC 6455 §5.2).
+const final = 0x80
 
 // form is the key under which a message's encoding is shared by all sessions.
 type form struct{}
