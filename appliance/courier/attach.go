@@ -19,7 +19,8 @@ type attachment struct {
 	o    AttachOptions
 	lost atomic.Bool // so that late calls cost nothing; the shard's word is sub.links
 
-	stuck bool // the link had no room; until Ready. The shard's
+	stuck   bool    // the link had no room; until Ready. The shard's
+	verdict verdict // the shard's
 }
 
 // Attach gives the link the named durable subscription. The newest link wins: an older one is told
@@ -144,8 +145,8 @@ func (a *attachment) Ack(seqs []uint64) {
 
 // ack ends one debt as delivered; false when it was not on its way.
 func (s *shard) ack(sub *subscription, seq uint64) bool {
-	sends, _ := sub.state.Attempts(seq)
-	if !sub.state.Ack(seq) {
+	sends := sub.state.Ack(seq)
+	if sends == 0 {
 		return false
 	}
 	s.settle(sub, seq, message.Delivered, sends, "")

@@ -48,6 +48,7 @@ func (c *ticking) jump(by time.Duration) {
 type allowAll struct{}
 
 func (allowAll) MayReceive(string, message.Topic) bool { return true }
+func (allowAll) Version() uint64                       { return 0 }
 
 // world is a log with a courier, which can be stopped and started again.
 type world struct {

@@ -277,7 +277,7 @@ func (s *shard) pass(e *outbox.Entry) {
 // hand gives a link a message that nobody owes.
 func (s *shard) hand(sub *subscription, it *Item) {
 	a := sub.free()
-	if len(sub.links) == 0 || !s.c.rights.MayReceive(sub.spec.Owner, it.Msg.Topic) {
+	if len(sub.links) == 0 || !s.allowed(sub, it.Msg.Topic) {
 		return
 	}
 	if a != nil && a.link.Deliver(Delivery{Item: it, Attempt: 1}) {
@@ -423,7 +423,7 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 		case sub.durable() && !sub.spec.internal() && !item.direct && !sub.matches(item.Msg.Topic):
 			s.drop(sub, c.Seq, message.Cancelled, "no longer subscribed")
 			continue
-		case !s.c.rights.MayReceive(sub.spec.Owner, item.Msg.Topic):
+		case !s.allowed(sub, item.Msg.Topic):
 			s.drop(sub, c.Seq, message.Dead, "forbidden: the rules no longer allow it")
 			continue
 		}
@@ -433,6 +433,26 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 		}
 		return d, true
 	}
+}
+
+// verdict is what a subscription's owner may receive: the answer for the topic that was asked for last.
+// Most subscriptions have one topic at a time.
+type verdict struct {
+	topic   message.Topic // "" before the first
+	version uint64        // of the rights
+	ok      bool
+}
+
+// allowed asks whether the owner may receive a message on the topic now.
+func (s *shard) allowed(sub *subscription, t message.Topic) bool {
+	if len(sub.links) == 0 {
+		return s.c.rights.MayReceive(sub.spec.Owner, t)
+	}
+	v := &sub.links[0].verdict
+	if version := s.c.rights.Version(); v.topic != t || v.version != version {
+		*v = verdict{topic: t, version: version, ok: s.c.rights.MayReceive(sub.spec.Owner, t)}
+	}
+	return v.ok
 }
 
 // expiry is when the message ends for a subscription, on today's age axis; 0 never.

@@ -80,8 +80,12 @@ func (g *rig) ack() {
 	seq := g.pick()
 	d := g.m.owed[seq]
 	want := d != nil && d.phase == flying
-	if got := g.s.Ack(seq); got != want {
-		g.t.Fatalf("Ack(%d) is %t", seq, got)
+	sends, _ := g.s.Attempts(seq)
+	if !want {
+		sends = 0
+	}
+	if got := g.s.Ack(seq); got != sends || want != (got > 0) {
+		g.t.Fatalf("Ack(%d) is %d, it was sent %d times", seq, got, sends)
 	}
 	if want {
 		g.m.end(g.t, seq, "delivered")
@@ -260,7 +264,7 @@ func (g *rig) drain() {
 			continue
 		}
 		g.s.Sent(c.Seq, g.m.now, time.Time{})
-		if !g.s.Ack(c.Seq) {
+		if g.s.Ack(c.Seq) == 0 {
 			g.t.Fatalf("%d was offered and cannot be acknowledged", c.Seq)
 		}
 		g.m.end(g.t, c.Seq, "delivered")

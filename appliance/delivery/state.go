@@ -333,14 +333,16 @@ func (s *State) Sent(seq uint64, now, deadline time.Time) {
 	}
 }
 
-// Ack settles a number in flight; false when it is not in flight, and nothing changes then.
-func (s *State) Ack(seq uint64) bool {
+// Ack settles a number in flight and returns how often it was sent, at least once; 0 when it is not in
+// flight, and nothing changes then.
+func (s *State) Ack(seq uint64) (sends int) {
 	t := s.flight(seq)
 	if t == nil {
-		return false
+		return 0
 	}
+	sends = int(t.sends)
 	s.end(t)
-	return true
+	return sends
 }
 
 // flight returns the track of a number in flight, or nil.

@@ -156,7 +156,7 @@ func TestLeasesTimeOut(t *testing.T) {
 	if len(got) != 1 || got[1] != Retry {
 		t.Fatalf("after 30 s: %v", got)
 	}
-	if s.Ack(1) {
+	if s.Ack(1) != 0 {
 		t.Fatal("an ack after the lease ended is taken")
 	}
 	wantSeqs(t, "again", sendAll(s, noon.Add(31*time.Second), noon.Add(50*time.Second)), 1)
@@ -177,7 +177,7 @@ func TestCancel(t *testing.T) {
 			t.Fatalf("%d is in flight and ends at once", seq)
 		}
 	}
-	if !s.Ack(1) {
+	if s.Ack(1) == 0 {
 		t.Fatal("an ack of what is cancelled is refused")
 	}
 	if v := s.Nack(2, noon, 0); v != Withdrawn {
@@ -214,7 +214,7 @@ func TestWindows(t *testing.T) {
 	s.Open(5)
 	wantSeqs(t, "the link's window", sendAll(s, noon, time.Time{}), 2, 3, 4, 5, 6)
 	s.Sent(50, noon, time.Time{})
-	if s.InFlight() != 5 || s.Ack(50) {
+	if s.InFlight() != 5 || s.Ack(50) != 0 {
 		t.Fatal("Sent brings more in flight than the window")
 	}
 	s.Close()
@@ -455,7 +455,7 @@ func FuzzStateDecode(f *testing.F) {
 		s.Open(0)
 		depth := s.Depth()
 		for _, c := range sendAll(s, noon, noon.Add(time.Second)) {
-			if !s.Ack(c.Seq) {
+			if s.Ack(c.Seq) == 0 {
 				t.Fatalf("%d cannot be acknowledged", c.Seq)
 			}
 			depth--

@@ -73,10 +73,16 @@ func (t Topic) Reserved() bool { return t != "" && t[0] == '$' }
 
 // Match reports whether the filter selects the topic. It allocates nothing.
 func (f Filter) Match(t Topic) bool {
+	fs, ts := string(f), string(t)
+	if fs == ts {
+		return true // a topic has no wildcards, so this filter has none
+	}
+	if fs != "" && ts != "" && fs[0] != ts[0] && fs[0] != '+' && fs[0] != '#' {
+		return false // most filters of a rule are about something else
+	}
 	if t.Reserved() && f != "" && (f[0] == '+' || f[0] == '#') {
 		return false
 	}
-	fs, ts := string(f), string(t)
 	for {
 		fl, frest, fmore := strings.Cut(fs, "/")
 		if fl == "#" {

@@ -49,6 +49,7 @@ type Authenticator struct {
 	dir       Directory
 	owner     *Grant
 	anonymous atomic.Pointer[Grant] // nil: no anonymous access
+	changes   atomic.Uint64         // of anonymous
 	tickets   *Tickets
 	throttle  *throttle
 
@@ -75,11 +76,12 @@ func New(o Options) *Authenticator {
 
 // SetAnonymous changes what a client without credentials may do; nil refuses it from now on.
 func (a *Authenticator) SetAnonymous(rules *message.Rules) {
-	if rules == nil {
-		a.anonymous.Store(nil)
-		return
+	var g *Grant
+	if rules != nil {
+		g = NewGrant(Anonymous, "", false, *rules)
 	}
-	a.anonymous.Store(NewGrant(Anonymous, "", false, *rules))
+	a.anonymous.Store(g)
+	a.changes.Add(1)
 }
 
 // Owner returns the grant of whoever can open the control socket.
@@ -141,6 +143,9 @@ func (a *Authenticator) check(c *Credentials) (*Grant, bool) {
 	}
 	return a.grant(&e, version), true
 }
+
+// Version changes whenever an answer of [Authenticator.Current] may have changed.
+func (a *Authenticator) Version() uint64 { return a.dir.Version() + a.changes.Load() }
 
 // Current returns what a principal ([Grant.Principal]) may do now; false when it exists no more.
 // It is made for a call per delivery: a read lock and a look-up.
