@@ -42,7 +42,7 @@ func (a *Appliance) listen() error {
 		httpapi.WriteProblem(w, r, a.o.Log, err)
 	}})
 	broker := mqtt.New(mqtt.Options{
-		Authenticator: k, Publisher: k, Sessions: k, Subscriber: k, Version: a.o.Version, Log: a.o.Log,
+		Authenticator: k, Publisher: k, Sessions: k, Subscriber: k, Wills: k, Version: a.o.Version, Log: a.o.Log,
 		InInbox:        k.inInbox,
 		MaxConnections: a.connections(), MaxMessage: int(a.cfg.Limits.MaxMessage), MaxInflight: a.cfg.Delivery.Window, SessionExpiry: a.cfg.Delivery.TTL,
 	})
@@ -87,6 +87,7 @@ func (a *Appliance) listen() error {
 // is no reason not to start.
 func (a *Appliance) listenMQTT(broker *mqtt.Server) error {
 	a.onStop("mqtt", broker.Close)
+	broker.RestoreWills()
 	l, err := net.Listen("tcp", a.cfg.MQTT.Addr)
 	if err != nil {
 		err = busy("MQTT", "-mqtt", a.cfg.MQTT.Addr, err)

@@ -67,6 +67,41 @@ func (k *core) ChangeSession(ctx context.Context, g *auth.Grant, spec courier.Se
 	return k.c.EnsureSession(ctx, sessionSpec(g, &spec), show)
 }
 
+// KeepWill stores what the client leaves for its own end.
+func (k *core) KeepWill(ctx context.Context, _ *auth.Grant, w courier.KeptWill) error {
+	return k.c.KeepWill(ctx, w)
+}
+
+// EndWill stores that the will is not to be published any more.
+func (k *core) EndWill(g *auth.Grant, client, token string, done func(error)) {
+	k.c.EndWill(g.Principal(), client, token, done)
+}
+
+// PublishWill stores the will's message and its end in one frame, if the grant's rules still allow it.
+func (k *core) PublishWill(g *auth.Grant, m *message.Message, token string, done func(message.StoredAs, error)) {
+	if err := k.admit(g, m); err != nil {
+		done(message.StoredAs{}, err)
+		return
+	}
+	k.c.PublishWill(m, g.Principal(), m.Client, token, done)
+}
+
+// EachWill calls fn for every kept will, with its principal as it is now. Those of principals that are
+// gone end.
+func (k *core) EachWill(fn func(g *auth.Grant, w courier.KeptWill)) {
+	list, err := k.c.Wills()
+	if err != nil { // the appliance is stopping already; the next start lists them
+		return
+	}
+	for _, w := range list {
+		if g, ok := k.Current(w.Principal); ok {
+			fn(g, w)
+		} else {
+			k.c.EndWill(w.Principal, w.Client, w.Token, func(error) {}) // if that fails, the next start ends it
+		}
+	}
+}
+
 // MaySubscribe checks one filter of a SUBSCRIBE.
 func (k *core) MaySubscribe(g *auth.Grant, f message.Filter) error { return k.maySubscribe(g, f) }
 

@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -82,7 +83,7 @@ func (c *Courier) Session(ctx context.Context, name string) (st SessionState, ok
 
 // EnsureSession makes or changes the subscription of a session. A durable one is on stable storage
 // when it returns; another ends with its link. The retained messages that show selects are owed
-// besides.
+// besides. What changes nothing writes nothing: clients say the same again whenever they connect.
 func (c *Courier) EnsureSession(ctx context.Context, spec Spec, show []message.Filter) error {
 	defer c.lockName(spec.Name)()
 	ch := &outbox.Change{Op: outbox.OpPut, Shown: len(show) > 0}
@@ -99,6 +100,11 @@ func (c *Courier) EnsureSession(ctx context.Context, spec Spec, show []message.F
 			return err
 		}
 	}
+	if ch.Sub != 0 && ch.Debts == nil {
+		if same, err := s.has(ctx, id, ch.Spec); err != nil || same {
+			return err
+		}
+	}
 	if ch.Sub&liveID != 0 {
 		return s.do(ctx, func() { s.put(id, spec, ch, s.applied+1) })
 	}
@@ -106,6 +112,20 @@ func (c *Courier) EnsureSession(ctx context.Context, spec Spec, show []message.F
 		return err
 	}
 	return c.shardOf(spec.Owner).do(ctx, func() {})
+}
+
+// has reports whether the subscription is as the spec says already.
+func (s *shard) has(ctx context.Context, id uint64, spec json.RawMessage) (same bool, err error) {
+	var have Spec
+	if err := s.do(ctx, func() {
+		if sub := s.subs[id]; sub != nil {
+			have = sub.spec
+		}
+	}); err != nil {
+		return false, err
+	}
+	b, err := json.Marshal(&have) // both forms come from Marshal, which also makes Meta uniform
+	return bytes.Equal(b, spec), err
 }
 
 // OpenLive makes a subscription that is not stored and ends with its link, under a name by which

@@ -223,6 +223,9 @@ func (s *shard) apply(e *outbox.Entry) {
 	case outbox.KindNote:
 		if sub := s.subs[e.Notes.Sub]; sub != nil && e.Seq > sub.applied {
 			sub.remember(e.Notes.List)
+			if sub.spec.Kind == Will {
+				sub.used = s.c.ob.Age()
+			}
 		}
 	case outbox.KindRelease, outbox.KindCleaned: // the outbox's
 	}
@@ -304,7 +307,7 @@ func (s *shard) owe(sub *subscription, e *outbox.Entry) {
 			}
 		}
 		return
-	case Inbox, Named, Live, Session, Shared:
+	case Inbox, Named, Live, Session, Shared, Will:
 	}
 	sub.state.Owe(e.Seq, e.Msg.Urgent())
 	if s.live && sub.state.Depth()%limitEvery == 0 {

@@ -24,6 +24,7 @@ const (
 	Shared   Kind = "shared"   // several links: each message goes to one of them
 	History  Kind = "history"  // nobody connects: owes the last Keep per topic
 	Retained Kind = "retained" // nobody connects: owes the last retained message per topic
+	Will     Kind = "will"     // nobody connects, owes nothing: see [KeptWill]
 	Final    Kind = "final"    // nobody connects: owes what a final receipt is still due for
 )
 
@@ -40,10 +41,13 @@ type Spec struct {
 	Passing     []message.Filter `json:"passing,omitempty"`      // matching messages are handed on if a link has room, never owed
 	Expiry      time.Duration    `json:"expiry,omitempty"`       // Session, Shared: ends when nobody linked for so long; 0: never
 	Meta        json.RawMessage  `json:"meta,omitempty"`         // the protocol's own, kept with the subscription
+	Token       string           `json:"token,omitempty"`        // Will: see [KeptWill]
 }
 
 // internal reports whether no link ever attaches.
-func (s *Spec) internal() bool { return s.Kind == History || s.Kind == Retained || s.Kind == Final }
+func (s *Spec) internal() bool {
+	return s.Kind == History || s.Kind == Retained || s.Kind == Final || s.Kind == Will
+}
 
 // The names of the subscriptions that serve the courier itself, beside the histories'.
 const (

@@ -16,6 +16,7 @@ func (s *shard) tick() {
 	ages := s.c.ob.Ages()
 	for _, sub := range s.subs {
 		if sub.spec.internal() {
+			s.retire(sub)
 			continue
 		}
 		if sub.connected() {
@@ -32,10 +33,15 @@ func (s *shard) tick() {
 			s.outdated(sub, age, ages)
 		}
 		s.limit(sub)
-		if s.unused(sub) {
-			name := sub.spec.Name
-			s.chore(func() { s.end(sub, name) })
-		}
+		s.retire(sub)
+	}
+}
+
+// retire ends what nobody needs any more.
+func (s *shard) retire(sub *subscription) {
+	if s.unused(sub) {
+		name := sub.spec.Name
+		s.chore(func() { s.end(sub, name) })
 	}
 }
 
@@ -46,7 +52,14 @@ func (s *shard) left(sub *subscription) bool {
 
 // unused reports whether nobody has come for the subscription for so long that it ends.
 func (s *shard) unused(sub *subscription) bool {
-	return s.forgotten(sub) || sub.spec.Kind == Named && !sub.connected() && s.c.ob.Since(sub.used) > s.c.o.Unused
+	switch sub.spec.Kind {
+	case Will: // a client that comes back soon writes its will into the same place
+		return sub.spent() && s.c.ob.Since(sub.used) > unlinkWait
+	case Named:
+		return !sub.connected() && s.c.ob.Since(sub.used) > s.c.o.Unused
+	default:
+		return s.forgotten(sub)
+	}
 }
 
 // choreRoom bounds the chores that wait; what finds no room comes up again at the next tick.
@@ -90,7 +103,9 @@ func (s *shard) end(sub *subscription, name string) {
 	if err := s.do(s.c.ctx, func() { over = s.subs[sub.id] == sub && s.unused(sub) }); err != nil || !over {
 		return
 	}
-	s.c.o.Log.Info("subscription ended: nobody used it", "subscription", name)
+	if sub.spec.Kind != Will {
+		s.c.o.Log.Info("subscription ended: nobody used it", "subscription", name)
+	}
 	if _, err := s.c.ob.Change(s.c.ctx, &outbox.Change{Op: outbox.OpDelete, Sub: sub.id}); err == nil {
 		_ = s.do(s.c.ctx, func() {}) // fails when everything stops
 	}

@@ -24,16 +24,21 @@ type mqttConn struct {
 }
 
 func (b *broker) connect5(client string, clean bool) (*mqttConn, *packets.Connack, error) {
+	return b.open5(client, clean, 3600, func(*packets.Connect) {})
+}
+
+// open5 connects with a CONNECT that change may change, expiry in seconds.
+func (b *broker) open5(client string, clean bool, expiry uint32, change func(*packets.Connect)) (*mqttConn, *packets.Connack, error) {
 	conn, err := net.DialTimeout("tcp", b.mqtt, time.Second)
 	if err != nil {
 		return nil, nil, err
 	}
 	c := &mqttConn{conn, bufio.NewReader(conn)}
-	expiry := uint32(3600)
 	p := packets.Connect{
 		ProtocolName: "MQTT", ProtocolVersion: 5, ClientID: client, CleanStart: clean, KeepAlive: 30,
 		Properties: &packets.Properties{SessionExpiryInterval: &expiry},
 	}
+	change(&p)
 	if _, err = p.WriteTo(c); err == nil {
 		var in *packets.ControlPacket
 		if in, err = c.read(); err == nil {

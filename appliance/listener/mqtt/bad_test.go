@@ -281,7 +281,7 @@ func FuzzSession(f *testing.F) {
 		core := newFakeCore()
 		core.retained = nil
 		s := New(Options{
-			Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Log: slog.New(slog.DiscardHandler), MaxPacket: 1 << 16,
+			Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Wills: core, Log: slog.New(slog.DiscardHandler), MaxPacket: 1 << 16,
 		})
 		client, server := net.Pipe()
 		s.accept(server, addrOf(nil), nil)

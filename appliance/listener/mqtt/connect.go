@@ -66,7 +66,7 @@ func (s *session) connect(p *packet.Packet, bad error) bool {
 	if problem != nil {
 		return s.refuse(connectCode(problem, true), problem.Detail)
 	}
-	s.will = w
+	s.inherit(w, p.CleanStart)
 	return s.welcome(p, present, assigned)
 }
 
@@ -155,11 +155,6 @@ func (s *session) resume(clean bool) (present bool, _ *message.Problem) {
 	st, found, err := o.Sessions.SessionState(ctx, s.grant, s.client)
 	if err != nil {
 		return false, s.problemOf(err, "read the session")
-	}
-	if clean {
-		s.srv.wills.publish(s.srv, s.key) // the session ends, so its will is due (5.0 §3.1.2.5)
-	} else {
-		s.srv.wills.cancel(s.key) // [MQTT-3.1.3-9]
 	}
 	if clean && found || !found && s.expiry != 0 { // one that has expired may still be on its way out
 		if err := o.Sessions.EndSession(ctx, s.grant, s.client); err != nil {

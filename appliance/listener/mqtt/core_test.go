@@ -23,6 +23,7 @@ type fakeCore struct {
 	events   []string
 	links    map[string]*fakeAttachment // newest by "session CLIENT", "inbox DEVICE", "share GROUP FILTER"
 	sessions map[string]*fakeSession
+	wills    map[string]courier.KeptWill // by client
 	retained []*message.Message
 	seq      uint64
 	hold     bool
@@ -37,7 +38,7 @@ type fakeSession struct {
 }
 
 func newFakeCore() *fakeCore {
-	return &fakeCore{links: make(map[string]*fakeAttachment), sessions: make(map[string]*fakeSession), seq: 100}
+	return &fakeCore{links: make(map[string]*fakeAttachment), sessions: make(map[string]*fakeSession), wills: make(map[string]courier.KeptWill), seq: 100}
 }
 
 func (c *fakeCore) note(format string, args ...any) {
@@ -261,6 +262,47 @@ func (c *fakeCore) EndSession(_ context.Context, g *auth.Grant, client string) e
 	defer c.mu.Unlock()
 	delete(c.sessions, g.Principal()+" "+client)
 	return nil
+}
+
+func (c *fakeCore) KeepWill(_ context.Context, g *auth.Grant, w courier.KeptWill) error {
+	c.note("keep-will %s %s", g.Principal(), w.Client)
+	if c.refuse != "" {
+		return message.Problemf(c.refuse, "refused by the scenario")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wills[w.Client] = w
+	return nil
+}
+
+func (c *fakeCore) endWill(client, token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wills[client].Token == token {
+		delete(c.wills, client)
+	}
+}
+
+func (c *fakeCore) EndWill(g *auth.Grant, client, token string, done func(error)) {
+	c.note("end-will %s %s", g.Principal(), client)
+	c.endWill(client, token)
+	done(nil)
+}
+
+func (c *fakeCore) PublishWill(g *auth.Grant, m *message.Message, token string, done func(message.StoredAs, error)) {
+	c.publish("publish", m, nil, "", g, func(as message.StoredAs, err error) {
+		if err == nil {
+			c.endWill(m.Client, token)
+		}
+		done(as, err)
+	})
+}
+
+func (c *fakeCore) EachWill(fn func(g *auth.Grant, w courier.KeptWill)) {
+	all := message.Rules{Publish: []message.Filter{"#"}}
+	for _, w := range c.wills {
+		fn(auth.NewGrant(auth.Anonymous, "", false, all), w)
+	}
 }
 
 func (c *fakeCore) MaySubscribe(_ *auth.Grant, f message.Filter) error {

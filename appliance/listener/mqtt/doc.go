@@ -32,7 +32,10 @@
 //     and is counted.
 //   - A client that answers ≥ 0x80 to a message makes it a dead letter.
 //   - A will is published when the connection ends without DISCONNECT 0x00, after its delay unless the
-//     client is back; also when the server stops. A crash of the appliance forgets it.
+//     client is back; also when the server stops. It is stored before the CONNACK, and published at the
+//     next start when the appliance was killed; one of QoS 0 that is not retained is not, for then nobody
+//     would be there to get it, and one that cannot be stored, because the disk is full, is kept in memory.
+//   - A client that comes back and subscribes what it had writes no session record.
 //
 // # Mapping
 //

@@ -53,7 +53,7 @@ func (s *session) publish(p *packet.Packet) bool {
 		return true
 	}
 	if p.QoS == 0 {
-		return s.publishAndForget(s.message(topic, p))
+		return s.publishAndForget(newMessage(topic, s.client, p))
 	}
 	t := packet.PUBACK
 	if p.QoS == 2 {
@@ -67,7 +67,7 @@ func (s *session) publish(p *packet.Packet) bool {
 		s.answer(a, message.Problemf(message.CodeTooLarge, "the payload has %d bytes; the limit is %d", len(p.Payload), s.srv.o.MaxMessage))
 		return true
 	}
-	m := s.message(topic, p)
+	m := newMessage(topic, s.client, p)
 	if s.v == packet.V5 && s.srv.o.Reaches != nil && !s.srv.o.Reaches(m.Topic) {
 		a.code = packet.NoMatchingSubscribers // 5.0 §3.4.2.1; kept when the message is stored
 	}
@@ -104,14 +104,12 @@ func (s *session) topic(p *packet.Packet) (string, byte) {
 	return s.named[n-1], packet.Success
 }
 
-// message translates; slices are copied, because the input is read over.
-func (s *session) message(topic string, p *packet.Packet) *message.Message {
+// newMessage translates a PUBLISH of any version; slices are copied, because the input is read over.
+func newMessage(topic, client string, p *packet.Packet) *message.Message {
 	m := message.New(message.Topic(topic), bytes.Clone(p.Payload))
-	m.QoS, m.Retain, m.Client = message.QoS(p.QoS), p.Retain, s.client
+	m.QoS, m.Retain, m.Client = message.QoS(p.QoS), p.Retain, client
 	m.Volatile = p.QoS == 0 && !p.Retain
-	if s.v == packet.V5 {
-		takeProps(m, &p.Props)
-	}
+	takeProps(m, &p.Props) // empty before 5.0
 	return m
 }
 

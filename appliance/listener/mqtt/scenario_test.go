@@ -33,6 +33,7 @@ import (
 //	= EVENT                the core saw this next (others before it are skipped)
 //	none                   the core saw nothing more
 //	deliver LINK SEQ TOPIC PAYLOAD [q=N] [attempt=N] [expires=D] [ttl=D] [retained] [retain] [text] [ct=] [client=] [from=] [refused]
+//	will CLIENT SECONDS TOPIC PAYLOAD   a will that a killed appliance left, before the first dial
 //	lost LINK CAUSE, hold, release [reverse], refuse CODE, accept, retained TOPIC PAYLOAD, delay D
 //	kick PRINCIPAL COUNT, stop, hangup, wait D, pause, resume, stat NAME=N
 //
@@ -76,7 +77,7 @@ func replay(t *testing.T, body string) {
 	n := 0
 	p := &player{t: t, core: core, wires: map[string]*wire{}, got: map[*wire][]string{}, ln: newPipeListener(), done: make(chan error, 1)}
 	p.o = Options{
-		Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Log: slog.New(slog.DiscardHandler), Version: "1.2",
+		Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Wills: core, Log: slog.New(slog.DiscardHandler), Version: "1.2",
 		Reaches:  func(t message.Topic) bool { return t != "nobody" },
 		ClientID: func() string { n++; return "auto" + strconv.Itoa(n) },
 	}
@@ -195,6 +196,8 @@ func (p *player) coreStep(word, rest string) error {
 		m := message.New(message.Topic(topic), []byte(payload))
 		m.Retain = true
 		p.core.retained = append(p.core.retained, m)
+	case "will":
+		p.keepWill(strings.Fields(rest))
 	case "delay":
 		d, err := time.ParseDuration(rest)
 		p.core.delay = d
@@ -203,6 +206,22 @@ func (p *player) coreStep(word, rest string) error {
 		return p.serverStep(word, rest)
 	}
 	return nil
+}
+
+// keepWill leaves a will as if the appliance had been killed: its client, delay in seconds, topic and
+// payload; the topic "-" makes it unreadable.
+func (p *player) keepWill(f []string) {
+	delay, _ := strconv.Atoi(f[1])
+	m := message.New(message.Topic(f[2]), []byte(f[3]))
+	m.QoS, m.Retain, m.ContentType, m.TTL = message.AtLeastOnce, true, "text/plain", time.Minute
+	body, err := (&will{message: m, delay: time.Duration(delay) * time.Second}).form(noExpiry)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if f[2] == "-" {
+		body = []byte(`{"publish":"MAA="}`)
+	}
+	p.core.wills[f[0]] = courier.KeptWill{Principal: "anonymous", Client: f[0], Token: "t", Body: body}
 }
 
 func (p *player) serverStep(word, rest string) error {
@@ -259,6 +278,7 @@ func (p *player) set(rest string) error {
 func (p *player) dial(rest string) error {
 	if p.s == nil {
 		p.s = New(p.o)
+		p.s.RestoreWills()
 		go func() { p.done <- p.s.Serve(p.ln) }()
 	}
 	name, v, _ := strings.Cut(rest, " ")

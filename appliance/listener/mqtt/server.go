@@ -57,13 +57,27 @@ type Subscriber interface {
 	Shared(ctx context.Context, g *auth.Grant, group string, f message.Filter, link courier.Link, o courier.AttachOptions) (courier.Attachment, error)
 }
 
-// Options are what a [Server] needs. The four interfaces are required; every other zero value takes
+// Wills keeps what clients leave for their ends, so that the end of the appliance does not lose it. A will
+// is known by its client and its token. Each done runs as those of [Publisher].
+type Wills interface {
+	// KeepWill stores the client's will in the place of the one before; durable on return.
+	KeepWill(ctx context.Context, g *auth.Grant, w courier.KeptWill) error
+	// EndWill stores that the will is not to be published.
+	EndWill(g *auth.Grant, client, token string, done func(error))
+	// PublishWill stores the message and the end of its will together: both or neither.
+	PublishWill(g *auth.Grant, m *message.Message, token string, done func(message.StoredAs, error))
+	// EachWill calls fn for every kept will that has not ended.
+	EachWill(fn func(g *auth.Grant, w courier.KeptWill))
+}
+
+// Options are what a [Server] needs. The five interfaces are required; every other zero value takes
 // its default.
 type Options struct {
 	Authenticator Authenticator
 	Publisher     Publisher
 	Sessions      Sessions
 	Subscriber    Subscriber
+	Wills         Wills
 
 	// InInbox says whether the filter lies inside the inbox of the grant's device, so that
 	// subscribing it binds the inbox. Default: inside "device/<id>/in/#".

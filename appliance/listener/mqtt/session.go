@@ -304,7 +304,7 @@ func (s *session) disconnected(p *packet.Packet) bool {
 		s.shorter = true
 	}
 	if p.Code == packet.NormalDisconnection || s.v != packet.V5 {
-		s.will = nil // [MQTT-3.14.4-3]
+		s.renounce() // [MQTT-3.14.4-3]
 	}
 	s.mu.Lock()
 	s.phase = leaving

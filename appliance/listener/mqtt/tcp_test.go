@@ -249,7 +249,7 @@ func (w *webPeer) Read(b []byte) (int, error) {
 // credentials of the request, and frames that are not binary.
 func TestWebSocket(t *testing.T) {
 	core := newFakeCore()
-	s := New(Options{Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Log: slog.New(slog.DiscardHandler)})
+	s := New(Options{Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Wills: core, Log: slog.New(slog.DiscardHandler)})
 	srv := httptest.NewServer(s)
 	t.Cleanup(func() {
 		if err := s.Close(t.Context()); err != nil && !errors.Is(err, context.Canceled) {
@@ -364,7 +364,7 @@ func (a *endlessLink) Close() { a.once.Do(func() { close(a.done) }) }
 // each must come once, in order, and be acknowledged once.
 func TestNothingIsLostBetweenReadyAndDeliver(t *testing.T) {
 	core := &endless{fakeCore: newFakeCore()}
-	s := New(Options{Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Log: slog.New(slog.DiscardHandler), MaxInflight: 8})
+	s := New(Options{Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Wills: core, Log: slog.New(slog.DiscardHandler), MaxInflight: 8})
 	p := dialTCP(t, serveOn(t, s), packet.V311, "id=a clean")
 	p.send("subscribe id=1 f=t:2")
 	p.want("suback id=1 codes=02")
@@ -436,7 +436,7 @@ func TestTLS(t *testing.T) {
 	certified.StartTLS()
 	defer certified.Close()
 	core := newFakeCore()
-	s := New(Options{Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Log: slog.New(slog.DiscardHandler)})
+	s := New(Options{Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Wills: core, Log: slog.New(slog.DiscardHandler)})
 	l, err := tls.Listen("tcp", "127.0.0.1:0", certified.TLS)
 	if err != nil {
 		t.Fatal(err)
