@@ -59,20 +59,21 @@ func TestConformanceTable(t *testing.T) {
 		t.Errorf("%d statements of 5.0 and %d of 3.1.1", len(tables["5.0"]), len(tables["3.1.1"]))
 	}
 	tests := map[string]bool{}
-	for _, dir := range []string{".", ".."} {
+	for dir, prefix := range map[string]string{".": "packet.", "..": "", "../../../courier": "courier.", "../../../../scripts/e2e": "e2e."} {
 		for _, name := range declared(t, dir) {
-			if dir == "." {
-				name = "packet." + name
-			}
-			tests[name] = true
+			tests[prefix+name] = true
 		}
 	}
-	named := regexp.MustCompile(`(?:packet\.)?\b(?:Test|Fuzz)[A-Z]\w*`)
+	named := regexp.MustCompile(`(?:\w+\.)?\b(?:Test|Fuzz)[A-Z]\w*`)
+	other := regexp.MustCompile(`^(?:client|not so here)\b`)
 	files := regexp.MustCompile(`testdata/[\w.]+`)
 	for version, rows := range tables {
 		for i, s := range rows {
 			if i > 0 && slices.Compare(numbers(t, rows[i-1].id), numbers(t, s.id)) >= 0 {
 				t.Errorf("%s: %s stands behind %s", version, s.id, rows[i-1].id)
+			}
+			if !named.MatchString(s.test) && !files.MatchString(s.test) && !other.MatchString(s.test) {
+				t.Errorf("%s: %s names no test and no reason: %s", version, s.id, s.test)
 			}
 			for _, name := range named.FindAllString(s.test, -1) {
 				if !tests[name] {
