@@ -16,6 +16,7 @@ import (
 
 	"edgepost/appliance/guard"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/listener/express"
 	"edgepost/appliance/listener/httpapi"
 	"edgepost/appliance/listener/mqtt"
 	"edgepost/appliance/listener/sse"
@@ -26,6 +27,7 @@ import (
 const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 2 * time.Minute
+	writeTimeout  = 30 * time.Second // for a short answer
 	// maxHeader has room for a topic of 65,535 bytes, each percent-encoded, in the request line.
 	maxHeader = 3*message.MaxTopicBytes + 16<<10
 )
@@ -75,7 +77,12 @@ func (a *Appliance) listen() error {
 	a.addr = l.Addr().String()
 	gate := guard.Sources{WAN: a.cfg.WAN}.Listener(l)
 	places := newRoom(gate, a.connections())
-	a.serve("http", places, behindProxies(a.cfg.HTTP.Proxies(), guarded), nil)
+	guarded = behindProxies(a.cfg.HTTP.Proxies(), guarded)
+	lane := express.New(places, express.Options{
+		Handler: guarded, Takes: httpapi.Short, HeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: writeTimeout, Log: a.o.Log,
+	})
+	a.onStop("http publishes", lane.Wait)
+	a.serve("http", lane, guarded, nil)
 	a.background("memory", func(ctx context.Context) {
 		trim(ctx, func() int { return len(places.free) + int(broker.Stats().Connections) })
 	})

@@ -3,6 +3,7 @@ package guard
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -38,6 +39,7 @@ type webGuard struct {
 	origins   map[string]bool
 	anyOrigin bool
 	cross     *http.CrossOriginProtection
+	always    http.Header // of every answer
 }
 
 // Wrap puts the protection in front of a handler. The error names an origin that is none.
@@ -47,6 +49,13 @@ func (w Web) Wrap(next http.Handler) (http.Handler, error) {
 		hosts:   map[string]bool{"localhost": true},
 		origins: make(map[string]bool, len(w.Origins)),
 		cross:   http.NewCrossOriginProtection(),
+		always: http.Header{
+			"Content-Security-Policy":      {contentSecurityPolicy},
+			"Cross-Origin-Resource-Policy": {"same-origin"},
+			"Referrer-Policy":              {"no-referrer"},
+			"X-Content-Type-Options":       {"nosniff"},
+			"X-Frame-Options":              {"DENY"},
+		},
 	}
 	for _, h := range append([]string{w.Host}, w.Hosts...) {
 		if h != "" {
@@ -69,11 +78,7 @@ func (w Web) Wrap(next http.Handler) (http.Handler, error) {
 
 func (g *webGuard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", contentSecurityPolicy)
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
+	maps.Copy(h, g.always) // the values are shared: whoever changes one sets another
 	if !g.knownHost(r.Host) {
 		refuse(w, http.StatusMisdirectedRequest,
 			"the Host %.80q is not a name of this gateway; use its address, or add the name to hosts in section [http]", r.Host)

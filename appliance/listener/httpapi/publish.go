@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"edgepost/appliance/codec"
@@ -11,6 +12,12 @@ import (
 )
 
 const defaultDeliveryWait = 10 * time.Second
+
+// Short reports whether the handler answers the request without waiting for anything but the disk: what
+// package express may serve.
+func Short(r *http.Request) bool {
+	return r.Method == http.MethodPost && strings.HasPrefix(r.URL.EscapedPath(), "/v1/publish/") && r.URL.RawQuery == ""
+}
 
 // publishPath takes the topic from the path as it was sent.
 func (a *api) publishPath(c *call) error { return a.publish(c, c.params[0]) }
