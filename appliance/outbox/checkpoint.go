@@ -25,10 +25,14 @@ func (k *keeper) snapshotIfDue() {
 		need = min(need, max(k.generation(), k.b.limit.Load()/4))
 		written -= k.snaps[0].bytes
 	}
-	if written < need && !k.makesRoom() {
+	room := written < need
+	if room && !k.makesRoom() {
 		return
 	}
 	err := k.snapshot()
+	if room && err == nil {
+		k.roomCredit -= k.snaps[0].size
+	}
 	if p := message.ProblemOf(err); p != nil && p.Code == message.CodeUnavailable {
 		return // stopping
 	}
@@ -37,8 +41,13 @@ func (k *keeper) snapshotIfDue() {
 	}
 }
 
-// snapshotPace bounds the snapshots that are written for room alone, in bytes a second.
-const snapshotPace = 64 << 10
+// snapshotPace bounds the snapshots that are written for room alone, in bytes a second: a disk that is
+// full for months must not be worn out by them. The first snapshotBurst bytes need not wait: a disk that
+// is full for once has publishers refused no longer than it takes.
+const (
+	snapshotPace  = 64 << 10
+	snapshotBurst = 2 << 20
+)
 
 // pressed reports whether the log must become smaller: it is over its budget, or the disk is full
 // before that.
@@ -57,8 +66,9 @@ func (k *keeper) makesRoom() bool {
 	if len(k.snaps) < 2 {
 		return true
 	}
-	pause := max(time.Second, time.Duration(k.snaps[0].size)*time.Second/snapshotPace)
-	if b.Age()-k.snapAt < int64(pause) {
+	now := b.Age()
+	k.roomCredit = min(snapshotBurst, k.roomCredit+(now-k.roomAt)/int64(time.Second/snapshotPace))
+	if k.roomAt = now; k.roomCredit <= 0 || now-k.snapAt < int64(time.Second) {
 		return false
 	}
 	for _, g := range b.log.Generations() {

@@ -313,3 +313,33 @@ func TestCleanedToIsKnownAfterACrash(t *testing.T) {
 		t.Fatalf("cleaned to %d after a restart, %d before, head %d", got, to, x.Head())
 	}
 }
+
+// TestSnapshotsForRoomArePaced: the first come as soon as they help, later ones at a pace that a flash
+// chip lives with.
+func TestSnapshotsForRoomArePaced(t *testing.T) {
+	x := newBox(t, func(o *Options) { o.MaxBytes = 1 })
+	k := &x.keep
+	for x.Stats().Rotations < 3 {
+		x.full.Store(false)
+		x.publish("a")
+	}
+	const size = snapshotBurst / 2
+	k.snaps = []snapInfo{{size: size}, {size: size}}
+	written := 0
+	const span = 10 * time.Minute
+	for range span / time.Second {
+		x.clock.move(time.Second)
+		if k.makesRoom() {
+			written++
+			k.snapAt = x.Age()
+			k.roomCredit -= size
+			if written == 2 && x.Age() > int64(time.Hour+time.Minute) {
+				t.Fatal("the second snapshot for room came late")
+			}
+		}
+	}
+	most := snapshotBurst/size + int(span/time.Second)*snapshotPace/size + 1
+	if written > most || written < most-2 {
+		t.Fatalf("%d snapshots of %d bytes in %v, want about %d", written, size, span, most)
+	}
+}

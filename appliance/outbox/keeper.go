@@ -31,6 +31,9 @@ type keeper struct {
 
 	passed passed
 	snapAt int64 // when the last snapshot was written, on the age clock
+
+	roomCredit int64 // bytes of snapshots that may be written for room alone …
+	roomAt     int64 // … when it was last counted, on the age clock
 }
 
 // startSkip is how many sequence numbers each start leaves out (DESIGN §5).

@@ -103,7 +103,7 @@ func Open(dir string, o Options) (*Outbox, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Outbox{o: o}
-	b.keep.b, b.keep.kick = b, make(chan struct{}, 1)
+	b.keep.b, b.keep.kick, b.keep.roomCredit = b, make(chan struct{}, 1), snapshotBurst
 	b.limit.Store(o.MaxBytes)
 	b.tables.init(o.MaxBytes, o.Clock.Placed)
 	b.flush = time.AfterFunc(time.Hour, func() { b.log.Flush() })

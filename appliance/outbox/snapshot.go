@@ -111,7 +111,7 @@ func (b *Outbox) ownSections(from uint64) (snapEnd, [][]byte) {
 func (b *Outbox) copyTables(from uint64) (idem [][]byte, t tables, end snapEnd) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	idem = b.tables.idem.sections()
+	idem = b.tables.idem.sections(b.Age())
 	t.dead.Entries = slices.Clone(b.tables.dead.Entries)
 	t.delayed = slices.Clone(b.tables.delayed)
 	t.lifetimes = slices.Clone(b.tables.lifetimes)
@@ -119,11 +119,12 @@ func (b *Outbox) copyTables(from uint64) (idem [][]byte, t tables, end snapEnd) 
 	return idem, t, snapEnd{Applied: applied, From: min(from, applied), NextDed: b.tables.dead.next, Cleaned: b.keep.cleanedTo.Load()}
 }
 
-func (w *idemWindow) sections() [][]byte {
+// sections encodes the keys that are still in the window.
+func (w *idemWindow) sections(now int64) [][]byte {
 	out := make([][]byte, 0, len(w.by))
 	for _, turn := range w.order {
 		e, ok := w.by[turn.key]
-		if !ok || e.seq != turn.seq {
+		if !ok || e.seq != turn.seq || now-w.placed(e.age) > int64(idemAge) {
 			continue
 		}
 		s := append([]byte{secIdem}, turn.key[:]...)

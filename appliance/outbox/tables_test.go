@@ -62,12 +62,15 @@ func TestWindowWithAKeyPutAgain(t *testing.T) {
 		t.Fatalf("%+v, %t", e, ok)
 	}
 	again := &newTables(1).idem
-	for _, s := range w.sections() {
+	for _, s := range w.sections(2 * int64(idemAge)) {
 		r := reader{b: s[1:]}
 		k, v := [16]byte(r.take(16)), [16]byte(r.take(16))
 		seq := r.uvarint()
 		age, _ := binary.Varint(r.b)
 		again.put(k, idemEntry{body: v, seq: seq, age: age})
+	}
+	if late := w.sections(4 * int64(idemAge)); len(late) != 0 {
+		t.Fatalf("a snapshot keeps %d keys that are too old", len(late))
 	}
 	if len(again.by) != len(w.by) {
 		t.Fatalf("%d keys of %d come back", len(again.by), len(w.by))
