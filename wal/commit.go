@@ -29,6 +29,9 @@ type committer struct {
 	stuck   bool  // broken, and riders could not be written either; recover tries again
 	backoff time.Duration
 	retry   *time.Timer
+
+	unmarked bool        // the last frame of cur holds records
+	quiet    *time.Timer // runs while unmarked
 }
 
 // current is the generation being written.
@@ -51,6 +54,8 @@ func (l *Log) Start() error {
 	c.recent, c.expect = 1, 1
 	c.retry = time.NewTimer(time.Hour)
 	c.retry.Stop()
+	c.quiet = time.NewTimer(time.Hour)
+	c.quiet.Stop()
 	if _, inPlace, err := l.disk.Free(l.dir); err == nil {
 		c.inPlace = inPlace
 	}
@@ -97,6 +102,7 @@ func (l *Log) Close() error {
 func (c *committer) run() {
 	defer close(c.l.finished)
 	defer c.retry.Stop()
+	defer c.quiet.Stop()
 	q := &c.l.queue
 	for {
 		if c.l.spent.Swap(false) && c.broken == nil {
@@ -108,6 +114,8 @@ func (c *committer) run() {
 			case <-q.signal:
 			case <-c.retry.C:
 				c.recover()
+			case <-c.quiet.C:
+				c.mark()
 			}
 			continue
 		}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // history makes a log of several sealed generations and an unsealed one, as kill -9 leaves it, and returns its
@@ -397,4 +399,94 @@ func TestForeignFolders(t *testing.T) {
 	if _, err := Open(t.TempDir(), Options{}); err == nil {
 		t.Error("Now may be missing")
 	}
+}
+
+// TestAMarkTellsDamageFromACrash: once a log has been quiet its last frame is as safe from being taken for a torn
+// write as any other, whatever is flipped or lost of it; the mark itself costs nothing when it is damaged.
+func TestAMarkTellsDamageFromACrash(t *testing.T) {
+	o := testOptions()
+	o.Quiet = time.Millisecond
+	dir := filepath.Join(t.TempDir(), "log")
+	l := start(t, dir, o)
+	first := add(t, l, "before")
+	last := add(t, l, "acknowledged", "too")
+	want := map[uint64]string{first: "before", last: "acknowledged", last + 1: "too"}
+	marked := func() bool { // the newest frame in the file
+		b := read(t, lastFile(t, dir))
+		at := bytes.LastIndex(b, magic[:])
+		return at+5 < len(b) && b[at+5] == byte(typeMark)
+	}
+	for !marked() {
+		time.Sleep(time.Millisecond)
+	}
+	st := l.Stats()
+	killed := filepath.Join(t.TempDir(), "killed")
+	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	next := add(t, l, "behind a mark")
+	if err := l.Close(); err != nil || st.Commits != 2 {
+		t.Fatalf("%d commits, %v", st.Commits, err)
+	}
+	want2 := map[uint64]string{next: "behind a mark"}
+	for n, s := range want {
+		want2[n] = s
+	}
+	l = start(t, dir, o)
+	same(t, contents(t, l), want2)
+	if err := l.Close(); err != nil || len(l.Losses()) > 0 {
+		t.Fatal(err, l.Losses())
+	}
+
+	file := lastFile(t, killed)
+	whole := read(t, file)
+	mark := bytes.LastIndex(whole, magic[:])
+	victim := bytes.LastIndex(whole[:mark], magic[:]) - 1
+	for bit := 8 * victim; bit < 8*(mark+headerSize); bit++ {
+		bad := slices.Clone(whole)
+		bad[bit/8] ^= 1 << (bit % 8)
+		write(t, file, bad)
+		got, lost := inspect(t, killed, last+1)
+		for seq, w := range want {
+			if g, ok := got[seq]; ok && g != w || !ok && !inRanges(lost, seq) {
+				t.Fatalf("bit %d: record %d is %q, reported lost %v", bit, seq, g, lost)
+			}
+		}
+		if bit/8 >= mark && len(got) != len(want) {
+			t.Fatalf("bit %d of the mark cost records: %v", bit, got)
+		}
+	}
+	bad := slices.Clone(whole)
+	clear(bad[victim : mark-1]) // a lost sector
+	write(t, file, bad)
+	if got, lost := inspect(t, killed, last+1); len(got) != 1 || len(lost) != 1 || lost[0] != (Range{last, last + 1}) {
+		t.Fatalf("%v, lost %v", got, lost)
+	}
+}
+
+// TestMarksAreWrittenOnce: a log that stays quiet, or holds nothing, writes no more.
+func TestMarksAreWrittenOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		l := start(t, filepath.Join(t.TempDir(), "log"), o)
+		defer l.Close()
+		syncs := func() int64 { synctest.Wait(); return l.Stats().Fsyncs }
+		before := syncs()
+		time.Sleep(time.Hour)
+		if n := syncs() - before; n != 0 {
+			t.Errorf("%d fsyncs of a log without records", n)
+		}
+		add(t, l, "x")
+		before = syncs()
+		time.Sleep(defaultQuiet - time.Second)
+		add(t, l, "y") // starts the wait again
+		time.Sleep(defaultQuiet - time.Second)
+		if n := syncs() - before; n != 1 {
+			t.Errorf("%d fsyncs while it was not quiet, want one", n)
+		}
+		time.Sleep(time.Hour)
+		if n := syncs() - before; n != 2 {
+			t.Errorf("%d fsyncs after a quiet hour, want two", n)
+		}
+	})
 }

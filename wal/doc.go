@@ -14,7 +14,9 @@
 //   - Bounded loss: a damaged place costs the frames it touches and no others; a flipped bit costs one frame at most. Losses
 //     lists the lost numbers: never too few; too many only where the head of a generation is damaged as well, or in a cold
 //     generation (numbers that had been cleaned away).
-//     A damaged last frame of an unsealed generation cannot be told from a write that a crash tore: it goes silently.
+//     A damaged last frame of a generation that was open at a crash cannot be told from a write that the crash tore: it is
+//     copied to lost/ and logged as an unfinished write, and not listed. That takes damage within Options.Quiet after
+//     the commit: then a mark follows it.
 //   - It opens: damage, torn writes, interrupted cleaning, missing or copied files are no errors of Open.
 //   - It resumes: after a failed write or fsync the same records go to a new file, once; if that fails too, appends are
 //     refused (ErrFull, ErrFailed) and reads go on; writing is tried again by itself at least every second.
@@ -47,7 +49,7 @@
 //
 //	 0  4  magic E5 57 41 4C
 //	 4  1  version, 1
-//	 5  1  type: 1 head, 2 data, 3 seal
+//	 5  1  type: 1 head, 2 data, 3 seal, 4 mark
 //	 6  1  kind of the generation: 1 main, 2 cold, 3 snapshot
 //	 7  1  flags: 1 = records have their own stamps (cold)
 //	 8  1  cipher suite: 0 plain, 1 AES-256-GCM, 2 XChaCha20-Poly1305; on heads and seals that of the generation
@@ -58,7 +60,7 @@
 //	20  4  length of the payload when decrypted
 //	24  4  offset of the entry in the generation
 //	28  8  salt of the generation, random
-//	36  8  number of the first record (head: the next number; seal: the last number and one)
+//	36  8  number of the first record (head and mark: the next number; seal: the last number and one)
 //	44  8  number of the last record, 0 if there is none
 //	52  8  wall clock, unix nanoseconds, 0 = not trusted
 //	60  8  age clock, nanoseconds
@@ -78,6 +80,7 @@
 //	seal              first, last, number of records, first and last stamp, count and ids of the generations it replaces,
 //	                  count and index of the data frames (differences of offset and first number, number of records); then,
 //	                  at the end of the file, the seal's offset in 4 bytes and "SEAL"
+//	mark              nothing
 //
 // # How damage is told from a crash
 //
@@ -85,7 +88,8 @@
 // acknowledged: it is damage, its numbers follow from its neighbours, and the scan goes on at the next valid header. At the
 // end of a sealed generation the seal says how much there was; of an unsealed one the head of any later generation does, and
 // bytes behind that length are ignored even if they look like a frame (the write was reported as failed). Only the
-// newest main generation has neither; a bad frame at its end is a torn write. A start reads heads and seals only, and the
+// newest main generation has neither; a bad frame at its end is a torn write. So that this is about the last moments only,
+// a log that falls quiet writes a mark, a frame without records, behind the last one. A start reads heads and seals only, and the
 // whole of generations without a seal, which are those of a crash or an error.
 //
 // A side becomes visible by the rename of its directory, after its seal and all its files are synced. A cold generation names

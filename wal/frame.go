@@ -23,6 +23,7 @@ const (
 	typeHead frameType = 1 // first frame of a generation
 	typeData frameType = 2
 	typeSeal frameType = 3 // last frame of a complete generation: its index; on a side it is the commit frame
+	typeMark frameType = 4 // nothing but a successor: what is before it had been synced
 )
 
 const flagStamps = 1 // a cold data frame whose records have their own stamps
@@ -113,13 +114,15 @@ func parseHeader(b []byte) (header, bool) {
 // cannot be opened; it is damage to us, and the version in the lock file keeps older programs away from newer logs.
 func (h *header) sane() bool {
 	switch {
-	case h.typ < typeHead || h.typ > typeSeal, h.kind < Main || h.kind > Snapshot:
+	case h.typ < typeHead || h.typ > typeMark, h.kind < Main || h.kind > Snapshot:
 		return false
 	case h.suite > XChaCha20Poly1305 || (h.suite == Plain) != (h.key == 0):
 		return false
 	case h.raw > maxPayload || h.stored != h.raw+h.grown():
 		return false
 	case h.typ == typeData && (h.count == 0 || h.first == 0 && h.kind != Snapshot):
+		return false
+	case h.typ == typeMark && (h.count != 0 || h.stored != 0 || h.first == 0 || h.kind != Main):
 		return false
 	case h.typ == typeData && h.kind == Main && h.last != h.first+uint64(h.count)-1:
 		return false

@@ -202,7 +202,7 @@ func (g *loaded) dump(root string, enc *Encryption, out io.Writer, describe func
 }
 
 func (f *found) describe() string {
-	name := map[frameType]string{typeHead: "head", typeData: "data", typeSeal: "seal"}[f.typ]
+	name := map[frameType]string{typeHead: "head", typeData: "data", typeSeal: "seal", typeMark: "mark"}[f.typ]
 	wall := "clock not trusted"
 	if f.stamp.Wall != 0 {
 		wall = time.Unix(0, f.stamp.Wall).UTC().Format(time.RFC3339Nano)

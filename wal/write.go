@@ -54,6 +54,9 @@ func (c *committer) tryWrite(b *Batch) error {
 		return err
 	}
 	c.recent = (7*c.recent + n) / 8
+	if c.unmarked = c.l.opt.Quiet > 0; c.unmarked {
+		c.quiet.Reset(c.l.opt.Quiet)
+	}
 	l := c.l
 	l.mu.Lock()
 	g.note(&h, g.size)
@@ -68,6 +71,32 @@ func (c *committer) tryWrite(b *Batch) error {
 		c.buf = nil
 	}
 	return nil
+}
+
+// mark writes a frame without records behind the last one, so that damage to that one is not taken for a write
+// that a crash tore. When it fails the generation is finished like after any failed write; nobody waits for it.
+func (c *committer) mark() {
+	if !c.unmarked || c.cur == nil || c.broken != nil {
+		return
+	}
+	c.unmarked = false
+	g := c.cur
+	h := header{typ: typeMark, kind: Main, offset: uint32(g.size), salt: g.salt, first: c.next, stamp: c.l.opt.Now()}
+	c.buf = append(c.buf[:0], make([]byte, headerSize)...)
+	h.finish(c.buf)
+	n := h.entryLen()
+	if err := c.append(c.buf, n); err != nil {
+		c.poison()
+		return
+	}
+	if c.sync() != nil {
+		return
+	}
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	g.size += n
+	g.bytes = max(g.size, g.zeroed)
+	c.l.stats.Bytes += n
 }
 
 // zeroBelow is the average frame size below which zeros are written ahead. Measured on ext4: overwriting zeros that are
@@ -149,6 +178,7 @@ func (c *committer) begin() error {
 	g.firstStamp, g.lastStamp = h.stamp, h.stamp
 	g.size, g.bytes, g.open = headEntry, headEntry, true
 	old := c.cur
+	c.unmarked = false // the head says how much of the one before was synced
 	c.cur, c.pred, c.skip = &current{generation: g, seg: seg}, g.id, 0
 	l.mu.Lock()
 	g.first = c.next
