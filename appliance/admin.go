@@ -50,7 +50,8 @@ func (k *core) Device(ctx context.Context, g *auth.Grant, id string) (registry.D
 
 // AddDevice registers a device and makes its inbox. Like all changes that an inbox follows it is refused while
 // the log takes no writes.
-func (k *core) AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) (string, error) {
+func (k *core) AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) (token string, err error) {
+	defer func() { k.audited(ctx, g, "device.add", d.ID, err) }()
 	if err := admin(g); err != nil {
 		return "", err
 	}
@@ -62,7 +63,7 @@ func (k *core) AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) 
 	if err := k.Health(); err != nil {
 		return "", err // the subscription could not follow
 	}
-	token, err := k.reg.AddDevice(ctx, d)
+	token, err = k.reg.AddDevice(ctx, d)
 	if err != nil {
 		return "", err
 	}
@@ -70,7 +71,8 @@ func (k *core) AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) 
 }
 
 // UpdateDevice changes label, groups and rules.
-func (k *core) UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Device) error {
+func (k *core) UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Device) (err error) {
+	defer func() { k.audited(ctx, g, "device.update", d.ID, err) }()
 	if err := admin(g); err != nil {
 		return err
 	}
@@ -86,7 +88,8 @@ func (k *core) UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Devic
 }
 
 // RemoveDevice ends the device, its subscriptions and its connections.
-func (k *core) RemoveDevice(ctx context.Context, g *auth.Grant, id string) error {
+func (k *core) RemoveDevice(ctx context.Context, g *auth.Grant, id string) (err error) {
+	defer func() { k.audited(ctx, g, "device.remove", id, err) }()
 	if err := admin(g); err != nil {
 		return err
 	}
@@ -95,7 +98,7 @@ func (k *core) RemoveDevice(ctx context.Context, g *auth.Grant, id string) error
 	if err := k.reg.RemoveDevice(ctx, id); err != nil {
 		return err
 	}
-	err := k.lag(k.c.Remove(ctx, courier.DeviceInbox(id)))
+	err = k.lag(k.c.Remove(ctx, courier.DeviceInbox(id)))
 	k.end(ctx, "device/"+id)
 	return err
 }
@@ -110,13 +113,20 @@ func (k *core) end(ctx context.Context, principal string) {
 	}
 }
 
-// RotateDevice gives the device a new token; connections with the old one end.
-func (k *core) RotateDevice(ctx context.Context, g *auth.Grant, id string) (string, error) {
+// maxGrace is the longest time in which two tokens of a device are good.
+const maxGrace = 30 * 24 * time.Hour
+
+// RotateDevice gives the device a new token; the old one and connections with it end now, or after the grace.
+func (k *core) RotateDevice(ctx context.Context, g *auth.Grant, id string, grace time.Duration) (token string, err error) {
+	defer func() { k.audited(ctx, g, "device.rotate", id, err) }()
 	if err := admin(g); err != nil {
 		return "", err
 	}
-	token, err := k.reg.RotateDevice(ctx, id, 0)
-	if err == nil {
+	if grace < 0 || grace > maxGrace {
+		return "", message.Problemf(message.CodeBadRequest, "a grace lasts at most %s", FormatDuration(maxGrace))
+	}
+	token, err = k.reg.RotateDevice(ctx, id, grace)
+	if err == nil && grace == 0 {
 		k.kick("device/" + id)
 	}
 	return token, err
@@ -235,7 +245,8 @@ func (k *core) Group(_ context.Context, g *auth.Grant, name string) (registry.Gr
 }
 
 // AddGroup makes an empty group.
-func (k *core) AddGroup(ctx context.Context, g *auth.Grant, name, label string) error {
+func (k *core) AddGroup(ctx context.Context, g *auth.Grant, name, label string) (err error) {
+	defer func() { k.audited(ctx, g, "group.add", name, err) }()
 	if err := admin(g); err != nil {
 		return err
 	}
@@ -243,7 +254,8 @@ func (k *core) AddGroup(ctx context.Context, g *auth.Grant, name, label string) 
 }
 
 // RemoveGroup ends a group; its devices stay.
-func (k *core) RemoveGroup(ctx context.Context, g *auth.Grant, name string) error {
+func (k *core) RemoveGroup(ctx context.Context, g *auth.Grant, name string) (err error) {
+	defer func() { k.audited(ctx, g, "group.remove", name, err) }()
 	if err := admin(g); err != nil {
 		return err
 	}
@@ -262,7 +274,8 @@ func (k *core) RemoveGroup(ctx context.Context, g *auth.Grant, name string) erro
 }
 
 // Join adds a device to a group: messages to the group from now on reach it.
-func (k *core) Join(ctx context.Context, g *auth.Grant, group, device string) error {
+func (k *core) Join(ctx context.Context, g *auth.Grant, group, device string) (err error) {
+	defer func() { k.audited(ctx, g, "group.join", group+" "+device, err) }()
 	if err := admin(g); err != nil {
 		return err
 	}
@@ -278,7 +291,8 @@ func (k *core) Join(ctx context.Context, g *auth.Grant, group, device string) er
 }
 
 // Leave takes a device out of a group.
-func (k *core) Leave(ctx context.Context, g *auth.Grant, group, device string) error {
+func (k *core) Leave(ctx context.Context, g *auth.Grant, group, device string) (err error) {
+	defer func() { k.audited(ctx, g, "group.leave", group+" "+device, err) }()
 	if err := admin(g); err != nil {
 		return err
 	}
@@ -311,7 +325,8 @@ func (k *core) Key(_ context.Context, g *auth.Grant, name string) (registry.Key,
 }
 
 // AddKey makes a key.
-func (k *core) AddKey(ctx context.Context, g *auth.Grant, key registry.Key) (string, error) {
+func (k *core) AddKey(ctx context.Context, g *auth.Grant, key registry.Key) (token string, err error) {
+	defer func() { k.audited(ctx, g, "key.add", key.Name, err) }()
 	if err := admin(g); err != nil {
 		return "", err
 	}
@@ -322,7 +337,8 @@ func (k *core) AddKey(ctx context.Context, g *auth.Grant, key registry.Key) (str
 }
 
 // RemoveKey ends a key, its subscriptions and its connections.
-func (k *core) RemoveKey(ctx context.Context, g *auth.Grant, name string) error {
+func (k *core) RemoveKey(ctx context.Context, g *auth.Grant, name string) (err error) {
+	defer func() { k.audited(ctx, g, "key.remove", name, err) }()
 	if err := admin(g); err != nil {
 		return err
 	}

@@ -13,7 +13,9 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/delivery"
+	"edgepost/appliance/guard/account"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/door"
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
@@ -225,7 +227,10 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	if a.cfg.AnonymousOpen() {
 		anonymous = &a.cfg.Access.Anonymous
 	}
-	k.Authenticator = auth.New(auth.Options{Directory: k.reg, Anonymous: anonymous})
+	k.desk, k.door, k.log, k.wall = account.New(k.reg, nil), door.New(nil), a.o.Log, a.clock.Time
+	k.Authenticator = auth.New(auth.Options{
+		Directory: k.reg, Anonymous: anonymous, Session: k.desk.Sessions().User, Stranger: k.door.Knock,
+	})
 	k.batch, k.status = a.cfg.Limits.MaxMessage, a.fillStatus
 	k.kick = func(string) {}
 	d := a.cfg.Delivery
@@ -251,7 +256,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 			return fmt.Errorf("name the gateway: %w", err)
 		}
 	}
-	var history []courier.Spec
+	history := []courier.Spec{auditSpec()}
 	for _, h := range a.cfg.History {
 		history = append(history, courier.Spec{
 			Name: "history/" + h.Name, Owner: "$history", Kind: courier.History, Filters: []message.Filter{h.Filter}, Keep: h.Last,
@@ -260,6 +265,10 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	if err := a.beginFollowing(ctx, history); err != nil {
 		return fmt.Errorf("compare subscriptions with the register: %w", err)
 	}
+	if err := k.resumeAudit(ctx, a.o.Log); err != nil {
+		a.o.Log.Error("the audit history begins anew", "error", err)
+	}
+	a.background("people", a.watchPeople)
 	a.background("clock", func(ctx context.Context) { a.clock.Run(ctx, k.ob.Last) })
 	return nil
 }
@@ -268,6 +277,9 @@ func (a *Appliance) startCore(ctx context.Context) error {
 func (a *Appliance) fillStatus(st *courier.Status) {
 	st.Gateway, st.Version, st.Uptime = a.core.reg.Name(), a.o.Version, time.Since(a.started)
 	st.ClockTrusted, st.Anonymous = a.clock.Trusted(), a.cfg.AnonymousOpen()
+	if !a.core.IsSetUp() {
+		st.Warnings = append(st.Warnings, "nobody has set the gateway up: there is no administrator; run edgepost admin passwd, or POST /v1/setup with the code on the console")
+	}
 	if st.Anonymous {
 		st.Warnings = append(st.Warnings, "anonymous access is open: anybody on the network may publish or subscribe what [access.anonymous] says")
 	}

@@ -3,11 +3,14 @@ package appliance
 import (
 	"context"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
 	"edgepost/appliance/courier"
+	"edgepost/appliance/guard/account"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/door"
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
@@ -22,6 +25,11 @@ type core struct {
 	c   *courier.Courier
 	reg *registry.Registry
 	following
+	auditor
+	desk *account.Desk // lets people in
+	door *door.Door    // unknown devices wait there
+	log  *slog.Logger
+	wall func() time.Time // zero while the clock is not trusted
 
 	kick   func(principal string) // ends the principal's connections
 	status func(st *courier.Status)
@@ -186,6 +194,9 @@ func (k *core) Cancel(ctx context.Context, g *auth.Grant, id message.ID) (int, e
 	t, err := k.c.Trace(ctx, id)
 	if err != nil {
 		return 0, err
+	}
+	if t.Message.Topic == message.AuditTopic {
+		return 0, message.Problemf(message.CodeForbidden, "the audit history cannot be changed")
 	}
 	if !g.Admin && (g.Name == "" || t.Message.From != g.Name) {
 		return 0, message.Problemf(message.CodeForbidden, "only its publisher or an administrator may cancel message %s", id)

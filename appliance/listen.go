@@ -203,6 +203,8 @@ func behindProxies(trusted []netip.Prefix, next http.Handler) http.Handler {
 					break
 				}
 			}
+			https := strings.EqualFold(strings.TrimSpace(r.Header.Get("X-Forwarded-Proto")), "https")
+			r = r.WithContext(auth.WithProxy(r.Context(), https))
 		}
 		next.ServeHTTP(w, r)
 	})

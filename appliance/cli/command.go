@@ -25,10 +25,12 @@ func commands() []*command {
 	table = append(table, deviceCommands()...)
 	table = append(table, groupCommands()...)
 	table = append(table, keyCommands()...)
+	table = append(table, userCommands()...)
+	table = append(table, joinCommands()...)
 	table = append(table, sendCommand(), listenCommand(), traceCommand())
 	table = append(table, deadCommands()...)
 	table = append(table, subscriptionCommands()...)
-	table = append(table, statusCommand())
+	table = append(table, statusCommand(), auditCommand(), claimCommand())
 	table = append(table, logCommands()...)
 	return append(table, versionCommand(), completionCommand(), helpCommand())
 }

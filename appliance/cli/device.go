@@ -1,15 +1,20 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
+	"edgepost/appliance"
 	"edgepost/appliance/message"
 )
 
@@ -32,11 +37,14 @@ type credential struct {
 }
 
 func deviceCommands() []*command {
-	return []*command{deviceAdd(), deviceList(), deviceShow(), deviceToken(), remover("device rm", "ID", "/v1/devices/", "remove a device; what waits for it is cancelled")}
+	return []*command{deviceAdd(), deviceImport(), deviceList(), deviceShow(), deviceToken(), deviceRotate(), deviceClaim(), remover("device rm", "ID", "/v1/devices/", "remove a device; what waits for it is cancelled")}
 }
 
 func deviceAdd() *command {
-	var d deviceJSON
+	var d struct {
+		deviceJSON
+		Claim bool `json:"claim,omitempty"`
+	}
 	c := &command{name: "device add", args: "ID", short: "register a device and print its token", flags: newFlags()}
 	c.long = `
 Standard output gets the token and nothing else, so that TOKEN=$(edgepost device add lamp1) works. The token
@@ -45,10 +53,14 @@ may publish to device/ID/out/…; -publish, -subscribe and -profile allow more. 
 cmnd/ID/… of Tasmota, wait for the device too, whatever its clean-session flag says.`
 	c.flags.Var(list[string]{&d.Groups}, "group", "put it into `GROUP`, made if it does not exist; may be repeated")
 	c.flags.StringVar(&d.Label, "label", "", "`TEXT` for people, in any language")
+	c.flags.BoolVar(&d.Claim, "claim", false, "print a claim code and what its QR code says, in place of a token; see device claim")
 	c.flags.StringVar(&d.Profile, "profile", "", "it speaks MQTT as a `NAME` does: tasmota, zigbee2mqtt, esphome, shelly or homeassistant; ID is its name in its topics")
 	ruleFlags(c.flags, &d.Rules)
 	c.run = func(ctx context.Context, call *call) error {
 		d.ID = call.args[0]
+		if d.Claim {
+			return call.showClaim(ctx, "/v1/devices", d)
+		}
 		err := call.addCredential(ctx, "/v1/devices", d, "device "+d.ID+" is added. This is its token's only appearance; with it:\n"+
 			"  edgepost listen -device "+d.ID+" -token TOKEN")
 		if f := (*failure)(nil); errors.As(err, &f) && strings.HasSuffix(f.text, "("+message.CodeExists+")") {
@@ -131,6 +143,88 @@ func deviceToken() *command {
 		return call.addCredential(ctx, "/v1/devices/"+url.PathEscape(id)+"/token", nil, "device "+id+" has a new token; the old one no longer works")
 	}
 	return c
+}
+
+func deviceRotate() *command {
+	var grace time.Duration
+	c := &command{name: "device rotate", args: "ID", short: "give a device a new token and print it; the old one ends after a grace", flags: newFlags()}
+	c.long = `
+Without -grace the old token and connections with it end at once. With it both tokens are good until then, so that
+the device can be given the new one; after that whoever still uses the old one is disconnected.`
+	c.flags.Var(span{&grace}, "grace", "how long the old token stays good: `TIME` such as 10m or 7d, at most 30d")
+	c.run = func(ctx context.Context, call *call) error {
+		id, hint := call.args[0], "the old one no longer works"
+		var body any
+		if grace > 0 {
+			hint = "the old one works for " + appliance.FormatDuration(grace) + " more"
+			body = map[string]string{"grace": grace.String()}
+		}
+		return call.addCredential(ctx, "/v1/devices/"+url.PathEscape(id)+"/token", body, "device "+id+" has a new token; "+hint)
+	}
+	return c
+}
+
+// maxImport is the most bytes of a list of devices, as the API has it.
+const maxImport = 2 << 20
+
+func deviceImport() *command {
+	c := &command{name: "device import", args: "FILE.csv", short: "register a list of devices, all or none, and print their tokens", flags: newFlags()}
+	c.long = `
+The first line names the columns: id, label, groups, token, profile; only id is needed. Groups are separated by
+blanks. A token that is there, 8 characters or more, is the device's; where none is, one is made. Standard
+output gets id,token lines for the tokens that were made. FILE may be - for standard input.`
+	c.run = func(ctx context.Context, call *call) error {
+		list, err := call.readList(call.args[0])
+		if err != nil {
+			return err
+		}
+		cl, err := call.client()
+		if err != nil {
+			return err
+		}
+		body, err := cl.do(ctx, request{
+			method: http.MethodPost, path: "/v1/import/devices", body: bytes.NewReader(list), header: http.Header{"Content-Type": {"text/csv"}}, wait: time.Minute,
+		})
+		if err != nil || call.json {
+			return orElse(err, func() error { return call.printJSON(body) })
+		}
+		var made struct {
+			Devices []credential `json:"devices"`
+		}
+		if err := cl.decode(body, &made); err != nil {
+			return err
+		}
+		call.note("%d devices are added", len(made.Devices))
+		var b strings.Builder
+		for _, d := range made.Devices {
+			if d.Token != "" {
+				b.WriteString(d.ID + "," + d.Token + "\n")
+			}
+		}
+		return call.print(b.String())
+	}
+	return c
+}
+
+// readList reads a file, or standard input for "-".
+func (c *call) readList(name string) ([]byte, error) {
+	in := c.Stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("read the list: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxImport+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the list: %w", err)
+	}
+	if len(b) > maxImport {
+		return nil, usage(c.cmd.name, "%s: the list is larger than %s; divide it", c.cmd.name, appliance.FormatSize(maxImport))
+	}
+	return b, nil
 }
 
 // rules adds what somebody may do.

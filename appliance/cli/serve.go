@@ -53,6 +53,9 @@ func (s *serving) run(ctx context.Context, c *call) error {
 		return err
 	}
 	err = c.welcome(cfg, a.Addr(), a.MQTTAddr())
+	if code := a.NewSetupCode(); code != "" {
+		c.note("set-up code %s: nobody may administer over the network yet. POST /v1/setup, or on this machine: %s admin passwd%s", code, c.prog, dataFlag(cfg.Data))
+	}
 	if err == nil {
 		<-ctx.Done()
 	}
@@ -136,15 +139,18 @@ func orNone(s string) string {
 
 // tryIt is what serve prints for pasting into a shell. CI pastes it as it is.
 func tryIt(prog, data string) string {
-	prog = shellWord(prog)
-	if data = filepath.Clean(data); data != appliance.DefaultData {
-		data = " -data " + shellWord(data)
-	} else {
-		data = ""
-	}
+	prog, data = shellWord(prog), dataFlag(data)
 	return "  TOKEN=$(" + prog + " device add lamp1" + data + ")\n" +
 		"  " + prog + " listen -device lamp1 -token $TOKEN" + data + " &\n" +
 		"  " + prog + ` send device/lamp1/in/set '{"on":true}' -wait` + data + "\n"
+}
+
+// dataFlag is the flag that names the data directory; "" for the usual one.
+func dataFlag(data string) string {
+	if data = filepath.Clean(data); data == appliance.DefaultData {
+		return ""
+	}
+	return " -data " + shellWord(data)
 }
 
 // shellWord quotes s for a POSIX shell where it needs that.

@@ -52,6 +52,28 @@ func (c *Courier) History(ctx context.Context, q Query, may func(message.Topic) 
 	}
 }
 
+// Kept lists the places in the log of what a history holds, oldest first. What was published a moment ago may be missing still.
+func (c *Courier) Kept(ctx context.Context, name string) ([]uint64, error) {
+	s, id, err := c.find(name)
+	if err != nil {
+		return nil, err
+	}
+	var seqs []uint64
+	err = s.do(ctx, func() {
+		sub := s.subs[id]
+		if sub == nil {
+			return
+		}
+		sub.state.Each(0, ^uint64(0), func(first, last uint64) bool {
+			for seq := first; seq <= last; seq++ {
+				seqs = append(seqs, seq)
+			}
+			return true
+		})
+	})
+	return seqs, err
+}
+
 // fill reads into the page what the log has from a place on, until the page or the log ends, and
 // returns the last place read.
 func (c *Courier) fill(ctx context.Context, page *Page, q Query, from uint64, may func(message.Topic) bool) (last uint64, err error) {

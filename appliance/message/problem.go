@@ -33,9 +33,8 @@ const (
 	CodeStorageFull   = "storage-full"
 	CodeStorageFailed = "storage-failed"
 	CodeTimeout       = "timeout"
-	CodeSetupNeeded   = "setup-needed" // nobody may administer over the network before set-up
-	CodeWaiting       = "waiting"      // a person has to approve the device first; try again
-	CodeLastAdmin     = "last-admin"   // somebody must remain who may administer
+	CodeWaiting       = "waiting"    // a person has to approve the device first; try again
+	CodeLastAdmin     = "last-admin" // somebody must remain who may administer
 )
 
 // Problem is an error that a person or a program outside can act on: a stable code and a sentence

@@ -159,6 +159,12 @@ func ReceiptTopic(publisher string, id ID) Topic {
 // ReceiptsOf returns the filter of all receipts of one publisher; it may always read them.
 func ReceiptsOf(publisher string) Filter { return Filter(edgePrefix + "receipt/" + publisher + "/#") }
 
+// The audit history (DESIGN §9): one topic, so that it has one order.
+const (
+	AuditTopic  Topic  = edgePrefix + "audit/log"
+	AuditTopics Filter = edgePrefix + "audit/#"
+)
+
 // Device returns the device that the topic addresses: "lamp1" for "device/lamp1/in" and all below
 // it. ok is false for every other topic.
 func (t Topic) Device() (device string, ok bool) { return addressee(string(t), devicePrefix) }

@@ -2,9 +2,7 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"strings"
 	"time"
 
 	"edgepost/appliance/guard/auth"
@@ -15,41 +13,6 @@ import (
 // clock was not trusted waits for ever.
 const ClaimTTL = 30 * 24 * time.Hour
 
-// codeSigns are those of RFC 8628 §6.1: no vowels, so no words, and nothing that looks like something else.
-const codeSigns = "BCDFGHJKLMNPQRSTVWXZ"
-
-// NewCode returns a code for people to type: groups of four signs of a set of 20, so 17 random bits a group.
-func NewCode(groups int) string {
-	var b strings.Builder
-	for i := range 4 * groups {
-		if i > 0 && i%4 == 0 {
-			b.WriteByte('-')
-		}
-		b.WriteByte(codeSigns[randomBelow(len(codeSigns))])
-	}
-	return b.String()
-}
-
-func randomBelow(n int) int {
-	var b [1]byte
-	for {
-		_, _ = rand.Read(b[:]) // never fails: see crypto/rand
-		if int(b[0]) < 256/n*n {
-			return int(b[0]) % n
-		}
-	}
-}
-
-// HashCode is the only form in which a code is kept; case, blanks and dashes do not count.
-func HashCode(code string) [sha256.Size]byte {
-	return sha256.Sum256([]byte("edgepost code " + strings.Map(func(r rune) rune {
-		if r == '-' || r == ' ' {
-			return -1
-		}
-		return r
-	}, strings.ToUpper(code))))
-}
-
 // MakeClaim makes a code with which somebody gets the device's token, once; an earlier one ends. Problem: unknown-device.
 func (r *Registry) MakeClaim(ctx context.Context, id string) (code string, err error) {
 	r.change.Lock()
@@ -57,8 +20,8 @@ func (r *Registry) MakeClaim(ctx context.Context, id string) (code string, err e
 	if _, err := r.findDevice(id); err != nil {
 		return "", err
 	}
-	code = NewCode(4) // 69 bits: it may wait for a month
-	rec := &record{kind: putClaim, name: id, hash: HashCode(code)}
+	code = auth.NewCode(4) // 69 bits: it may wait for a month
+	rec := &record{kind: putClaim, name: id, hash: auth.HashCode(code)}
 	if now := r.now(); !now.IsZero() {
 		rec.until = now.Add(ClaimTTL).UnixNano()
 	}
@@ -71,7 +34,7 @@ func (r *Registry) MakeClaim(ctx context.Context, id string) (code string, err e
 // Claim uses a code up: the device gets a new token, and the one before ends. Problems: unauthorized for a code that is
 // unknown, used or too old; unavailable while the clock cannot tell.
 func (r *Registry) Claim(ctx context.Context, code string) (id, token string, err error) {
-	hash := HashCode(code) // looked up by its hash: the time of the look-up tells nothing about the code
+	hash := auth.HashCode(code) // looked up by its hash: the time of the look-up tells nothing about the code
 	r.change.Lock()
 	defer r.change.Unlock()
 	id, ok := r.tables.byClaim[hash]

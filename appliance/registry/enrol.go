@@ -17,20 +17,15 @@ import (
 // Limits of enrolment.
 const (
 	// MaxEnrol is the most devices of one [Registry.AddDevices]: they share one frame of the ledger.
-	MaxEnrol = 10_000
-	// MinSecret is the shortest token, in bytes, that a device may bring along.
-	MinSecret = 8
-	// strongSecret is the length, in bytes, from which on a token that a device brings along counts as random: 131 bits
-	// where it is. Below it a person may have chosen it, and guesses are throttled.
-	strongSecret = 22
-	maxSecret    = 1 << 10
+	MaxEnrol  = 10_000
+	maxSecret = 1 << 10
 )
 
 // Enrolment is a device that is to be registered, and where its token comes from: the caller's, the
 // hash of one that it presented, or, with neither, a new one.
 type Enrolment struct {
 	Device
-	Token     string            // MinSecret to 1,024 bytes of ASCII, without blanks; "" none
+	Token     string            // [auth.MinSecret] to 1,024 bytes of ASCII, without blanks; "" none
 	Pinned    [sha256.Size]byte // [auth.HashToken] of what the device presented; zero: none
 	Guessable bool              // of Pinned: its secret is shorter than a random one would be
 }
@@ -45,9 +40,6 @@ func (e *RowError) Error() string { return fmt.Sprintf("device %d: %v", e.Row+1,
 
 // Unwrap returns the reason.
 func (e *RowError) Unwrap() error { return e.Err }
-
-// Guessable reports whether a secret is so short that a person may have chosen it.
-func Guessable(secret string) bool { return len(secret) < strongSecret }
 
 // AddDevice registers a device and returns its token, which cannot be read again. Groups that do
 // not exist are made. Problems: exists, bad-name, bad-filter, bad-request, too-many.
@@ -136,10 +128,10 @@ func (b *enrolling) secret(e *Enrolment, rec *record) error {
 	case e.Pinned != [sha256.Size]byte{}:
 		rec.hash, rec.extra.guessable = e.Pinned, e.Guessable
 	case e.Token != "":
-		if len(e.Token) < MinSecret || len(e.Token) > maxSecret || strings.ContainsFunc(e.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return message.Problemf(message.CodeBadRequest, "the token of %s has %d bytes or signs that are not allowed: %d to %d of ASCII without blanks", e.ID, len(e.Token), MinSecret, maxSecret)
+		if len(e.Token) < auth.MinSecret || len(e.Token) > maxSecret || strings.ContainsFunc(e.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return message.Problemf(message.CodeBadRequest, "the token of %s has %d bytes or signs that are not allowed: %d to %d of ASCII without blanks", e.ID, len(e.Token), auth.MinSecret, maxSecret)
 		}
-		rec.hash, rec.extra.guessable = auth.HashToken(e.Token), Guessable(e.Token)
+		rec.hash, rec.extra.guessable = auth.HashToken(e.Token), auth.Guessable(e.Token)
 	default:
 		token = newToken()
 		rec.hash = auth.HashToken(token)

@@ -401,7 +401,7 @@ func TestRecordsSurviveTheirEncoding(t *testing.T) {
 		{kind: putDevice2, name: "d", extra: extra{profile: "tasmota", guessable: true, old: auth.HashToken("o"), until: 77}, hash: auth.HashToken("z")},
 		{kind: putUser, name: "u", label: "l", admin: true, created: 3, extra: extra{password: "$argon2id$"}},
 		{kind: removeUser, name: "u"},
-		{kind: putClaim, name: "d", until: 12, hash: HashCode("BCDF")},
+		{kind: putClaim, name: "d", until: 12, hash: auth.HashCode("BCDF")},
 		{kind: removeClaim, name: "d"},
 	} {
 		b := want.encode()

@@ -38,8 +38,10 @@ type Directory interface {
 // Options are what an [Authenticator] needs.
 type Options struct {
 	Directory Directory
-	Anonymous *message.Rules   // what a client without credentials may do; nil: nothing, it is refused
-	Now       func() time.Time // nil: time.Now
+	Anonymous *message.Rules                 // what a client without credentials may do; nil: nothing, it is refused
+	Session   func(id string) (string, bool) // the user whose session it is; nil: nobody signs in
+	Stranger  func(c Credentials) error      // asked about a name that nobody has; nil, or nil from it: a wrong name as any other
+	Now       func() time.Time               // nil: time.Now
 }
 
 // Authenticator turns credentials into grants. It is safe for concurrent use and does no I/O.
@@ -52,6 +54,9 @@ type Authenticator struct {
 	changes   atomic.Uint64         // of anonymous
 	tickets   *Tickets
 	throttle  *throttle
+	backoff   *Backoff // of tokens that people chose
+	session   func(id string) (string, bool)
+	stranger  func(c Credentials) error
 
 	mu      sync.RWMutex
 	version uint64            // of the directory when grants was emptied
@@ -68,6 +73,9 @@ func New(o Options) *Authenticator {
 		owner:    NewGrant(Owner, "", true, message.Rules{}),
 		tickets:  NewTickets(o.Now),
 		throttle: newThrottle(o.Now),
+		backoff:  NewBackoff(o.Now),
+		session:  o.Session,
+		stranger: o.Stranger,
 		grants:   make(map[string]*Grant),
 	}
 	a.SetAnonymous(o.Anonymous)
@@ -92,11 +100,12 @@ func (a *Authenticator) Tickets() *Tickets { return a.tickets }
 
 // Authenticate says who presents the credentials. Without any it is the grant in ctx ([WithGrant]),
 // else the anonymous principal. The error is a [message.Problem]: [message.CodeUnauthorized], or
-// [message.CodeTooMany] when the source failed too often of late. A right credential is accepted
-// even then: tokens are 190 random bits, so guesses gain nothing from it, and one misconfigured
-// device must not lock out its neighbours behind the same address.
+// [message.CodeTooMany] when the source failed too often of late, or what Options.Stranger says. A right credential
+// is accepted even then: tokens are 190 random bits, so guesses gain nothing from it, and one misconfigured
+// device must not lock out its neighbours behind the same address. Tokens that a person chose are the exception:
+// those are looked at as slowly as [Backoff] says.
 func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Grant, error) {
-	if c.empty() {
+	if c.Empty() {
 		if g, ok := GrantFrom(ctx); ok {
 			return g, nil
 		}
@@ -105,13 +114,15 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Grant
 		}
 		return nil, unauthorized("credentials are needed: Authorization: Bearer TOKEN, or Basic with a device id or key name and its token")
 	}
-	g, ok := a.check(&c)
-	if ok {
-		return g, nil
+	g, err := a.check(&c)
+	if g != nil || err != nil {
+		return g, err
+	}
+	if c.Name == "" && c.Token == "" && c.Ticket == "" { // nobody guesses 256 bits: it was a session once
+		return nil, unauthorized("you are signed out; sign in again")
 	}
 	if wait := a.throttle.failed(c.Remote); wait > 0 {
-		return nil, message.Problemf(message.CodeTooMany, "too many failed sign-ins from this address; try again in %d s",
-			int64((wait+time.Second-1)/time.Second))
+		return nil, TooSoon(wait)
 	}
 	if c.Name == "" && c.Token == "" {
 		return nil, unauthorized("the ticket is unknown, used or older than %v; POST /v1/tickets gives a new one", TicketTTL)
@@ -119,13 +130,16 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Grant
 	return nil, unauthorized("unknown name or wrong token")
 }
 
-func (a *Authenticator) check(c *Credentials) (*Grant, bool) {
+// TooSoon is the problem of who failed too often and has to wait.
+func TooSoon(wait time.Duration) *message.Problem {
+	return message.Problemf(message.CodeTooMany, "too many failed sign-ins from this address; try again in %d s",
+		int64((wait+time.Second-1)/time.Second))
+}
+
+// check returns the grant of right credentials, nil for wrong ones, and an error where the answer is another one.
+func (a *Authenticator) check(c *Credentials) (*Grant, error) {
 	if c.Name == "" && c.Token == "" {
-		principal, ok := a.tickets.Redeem(c.Ticket)
-		if !ok {
-			return nil, false
-		}
-		return a.Current(principal)
+		return a.checkIssued(c), nil
 	}
 	version := a.dir.Version()
 	hash := HashToken(c.Token)
@@ -136,12 +150,40 @@ func (a *Authenticator) check(c *Credentials) (*Grant, bool) {
 	} else {
 		e, known = a.dir.LookupToken(hash)
 	}
+	if e.Guessable && c.Name != "" {
+		if wait := a.backoff.Begin(c.Remote, c.Name); wait > 0 {
+			return nil, TooSoon(wait)
+		}
+	}
 	// No token has the hash zero, which stands for none.
 	same := subtle.ConstantTimeCompare(hash[:], e.TokenHash[:])|subtle.ConstantTimeCompare(hash[:], e.OldHash[:]) == 1
-	if !same || !known || c.Token == "" {
-		return nil, false
+	if !same || !known || c.Token == "" || e.Guessable && c.Name == "" { // a short token counts only with its name
+		if !known && c.Name != "" && a.stranger != nil {
+			return nil, a.stranger(*c)
+		}
+		return nil, nil //nolint:nilnil // wrong credentials
 	}
-	return a.grant(&e, version), true
+	if e.Guessable {
+		a.backoff.Succeeded(c.Remote, c.Name)
+	}
+	return a.grant(&e, version), nil
+}
+
+// checkIssued checks what we issued to somebody who had proved before who it is.
+func (a *Authenticator) checkIssued(c *Credentials) *Grant {
+	principal, ok := "", false
+	switch {
+	case c.Ticket != "":
+		principal, ok = a.tickets.Redeem(c.Ticket)
+	case a.session != nil:
+		principal, ok = a.session(c.Session)
+		principal = User.String() + "/" + principal
+	}
+	if !ok {
+		return nil
+	}
+	g, _ := a.Current(principal)
+	return g
 }
 
 // Version changes whenever an answer of [Authenticator.Current] may have changed.

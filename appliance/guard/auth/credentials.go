@@ -17,25 +17,39 @@ const (
 	maxTicket = 256
 )
 
-// Credentials is what a client presented. All of Name, Token and Ticket empty is the anonymous client.
+// Credentials is what a client presented. All of Name, Token, Ticket and Session empty is the anonymous client.
 type Credentials struct {
-	Name   string     // device id or key name; "" when the token alone decides
-	Token  string     // the secret of a device or key
-	Ticket string     // a one-use ticket; only looked at when there is neither name nor token
-	Remote netip.Addr // where the client connects from, for the throttle
+	Name    string     // device id or key name; "" when the token alone decides
+	Token   string     // the secret of a device or key
+	Ticket  string     // a one-use ticket; only looked at when there is neither name nor token
+	Session string     // of a person who signed in; only looked at when there is nothing else
+	Remote  netip.Addr // where the client connects from, for the throttle
+	Via     string     // the protocol, for people: "mqtt", "ws", "http"
 }
 
-func (c *Credentials) empty() bool { return c.Name == "" && c.Token == "" && c.Ticket == "" }
+// Empty reports whether the client presented nothing.
+func (c *Credentials) Empty() bool {
+	return c.Name == "" && c.Token == "" && c.Ticket == "" && c.Session == ""
+}
+
+// Secrets that a device brings along.
+const (
+	MinSecret    = 8  // bytes of the shortest
+	strongSecret = 22 // bytes from which on it counts as random: 131 bits where it is
+)
+
+// Guessable reports whether a secret is so short that a person may have chosen it: guesses are slowed then.
+func Guessable(secret string) bool { return len(secret) < strongSecret }
 
 // HashToken is the only form in which a token is kept.
 func HashToken(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
 
 // FromRequest reads the credentials of an HTTP request: "Authorization: Bearer TOKEN" (RFC 6750
 // §2.1), "Authorization: Basic" with a device id or key name as user and its token as password
-// (RFC 7617), else the query parameter "ticket". A header that is there but unreadable is a
+// (RFC 7617), else the query parameter "ticket", else the cookie of a session where it counts ([Private]). A header that is there but unreadable is a
 // [message.Problem] with [message.CodeUnauthorized]; it is never taken for "no credentials".
 func FromRequest(r *http.Request) (Credentials, error) {
-	c := Credentials{Remote: remoteAddr(r.RemoteAddr)}
+	c := Credentials{Remote: remoteAddr(r.RemoteAddr), Via: "http"}
 	switch headers := r.Header.Values("Authorization"); len(headers) {
 	case 0:
 	case 1:
@@ -45,10 +59,12 @@ func FromRequest(r *http.Request) (Credentials, error) {
 		return c, unauthorized("the request has %d Authorization headers; send one", len(headers))
 	}
 	if r.URL.RawQuery == "" {
+		c.readCookie(r)
 		return c, nil
 	}
 	q := r.URL.Query()
 	if !q.Has("ticket") {
+		c.readCookie(r)
 		return c, nil
 	}
 	c.Ticket = q.Get("ticket")
@@ -80,7 +96,7 @@ func (c *Credentials) readHeader(h string) error {
 			return unauthorized("the Authorization header is not Basic base64(NAME:TOKEN)")
 		}
 		c.Name, c.Token = string(raw[:i]), string(raw[i+1:])
-		if c.empty() {
+		if c.Empty() {
 			return unauthorized("the Authorization header has neither name nor token")
 		}
 	default:

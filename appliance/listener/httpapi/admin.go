@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"net/url"
+	"time"
 
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
@@ -15,6 +16,20 @@ type deviceBody struct {
 	Groups  []string      `json:"groups"`
 	Rules   message.Rules `json:"rules"`
 	Profile string        `json:"profile"`
+
+	Claim       bool   `json:"claim"`       // when it is added: make a claim code
+	Fingerprint string `json:"fingerprint"` // when it is approved: which of those who wait
+}
+
+// only refuses what belongs to another call.
+func (b *deviceBody) only(claim, fingerprint bool) error {
+	if b.Claim && !claim {
+		return message.Problemf(message.CodeBadJSON, "\"claim\" belongs to POST /v1/devices; for a device that is there: POST /v1/devices/{id}/claim")
+	}
+	if b.Fingerprint != "" && !fingerprint {
+		return message.Problemf(message.CodeBadJSON, "\"fingerprint\" belongs to POST /v1/join/{name}/approve")
+	}
+	return nil
 }
 
 func (b *deviceBody) device() registry.Device {
@@ -34,12 +49,28 @@ func (a *api) addDevice(c *call) error {
 	if err := c.document(&b); err != nil {
 		return err
 	}
+	if err := b.only(true, false); err != nil {
+		return err
+	}
 	token, err := a.core.AddDevice(c.r.Context(), c.grant, b.device())
+	if err == nil && b.Claim {
+		return a.claimable(c, b.ID)
+	}
 	if err != nil {
 		return err
 	}
 	c.w.Header().Set("Location", "/v1/devices/"+url.PathEscape(b.ID))
 	return c.json(http.StatusCreated, tokenJSON{ID: b.ID, Token: token})
+}
+
+// claimable answers with a claim code in place of a device's token, which nobody ever sees.
+func (a *api) claimable(c *call, id string) error {
+	code, contents, err := a.core.MakeClaim(c.r.Context(), c.grant, id)
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Location", "/v1/devices/"+url.PathEscape(id))
+	return c.json(http.StatusCreated, &claimJSON{id, code, contents})
 }
 
 // tokenJSON shows a secret, this once.
@@ -71,6 +102,9 @@ func (a *api) updateDevice(c *call) error {
 	if err := c.document(&b); err != nil {
 		return err
 	}
+	if err := b.only(false, false); err != nil {
+		return err
+	}
 	if b.ID != "" && b.ID != c.params[0] {
 		return message.Problemf(message.CodeBadRequest, "the body is about device %.70q, the path about %q; an id does not change", b.ID, c.params[0])
 	}
@@ -95,7 +129,15 @@ func (a *api) rotateDevice(c *call) error {
 	if err := message.CheckName("device id", c.params[0]); err != nil {
 		return err
 	}
-	token, err := a.core.RotateDevice(c.r.Context(), c.grant, c.params[0])
+	var b struct {
+		Grace span `json:"grace"`
+	}
+	if c.r.ContentLength != 0 {
+		if err := c.document(&b); err != nil {
+			return err
+		}
+	}
+	token, err := a.core.RotateDevice(c.r.Context(), c.grant, c.params[0], time.Duration(b.Grace))
 	if err != nil {
 		return err
 	}

@@ -141,12 +141,24 @@ func (a *api) serve(c *call) error {
 	if err := c.readQuery(rt); err != nil {
 		return err
 	}
+	if rt.admin {
+		c.audited()
+	}
 	if !rt.open {
 		if err := c.authenticate(); err != nil {
-			return err
+			return c.refused(rt, err)
 		}
 	}
 	return rt.serve(c)
+}
+
+// refused explains a refusal to who cannot know better: nobody may administer over the network before the gateway is set up.
+func (c *call) refused(rt *route, err error) error {
+	p := message.ProblemOf(err)
+	if rt.admin && p != nil && p.Code == message.CodeUnauthorized && c.r.Header.Get("Authorization") == "" && !c.a.core.IsSetUp() {
+		return message.Problemf(message.CodeUnauthorized, "%s. Nobody has set this gateway up: POST /v1/setup with the code on its console, or run edgepost admin passwd on it", p.Detail)
+	}
+	return err
 }
 
 // options answers what is possible at a resource. What browsers ask before a call from another page

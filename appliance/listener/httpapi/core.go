@@ -7,8 +7,10 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/door"
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
+	"edgepost/appliance/registry/profile"
 )
 
 // Core is what the interface translates to. Each call checks the grant itself. ctx cancels waits,
@@ -26,6 +28,67 @@ type Core interface {
 	Tokens
 	DeadLetters
 	Monitor
+	Setup
+	Sessions
+	Users
+	Enrolment
+	Claims
+	Door
+	Auditor
+}
+
+// Setup makes the first administrator.
+type Setup interface {
+	IsSetUp() bool
+	NewSetupCode(ctx context.Context, g *auth.Grant) (code string, err error)
+	// SetUp makes the administrator for who has the code, and opens a session.
+	SetUp(ctx context.Context, code, name, password string) (session string, err error)
+}
+
+// Sessions are of people who signed in.
+type Sessions interface {
+	SignIn(ctx context.Context, name, password string) (session string, err error)
+	SignOut(ctx context.Context, g *auth.Grant, session string)
+	// SessionLeft is how long the session lasts unless it is used.
+	SessionLeft(session string) time.Duration
+	// SetPassword ends the user's sessions but the one named last.
+	SetPassword(ctx context.Context, g *auth.Grant, name, present, password, session string) error
+}
+
+// Users is the register of people, for administrators. Changes are durable on return.
+type Users interface {
+	Users(ctx context.Context, g *auth.Grant) ([]registry.User, error)
+	User(ctx context.Context, g *auth.Grant, name string) (registry.User, error)
+	AddUser(ctx context.Context, g *auth.Grant, u registry.User, password string) error
+	UpdateUser(ctx context.Context, g *auth.Grant, u registry.User) error
+	RemoveUser(ctx context.Context, g *auth.Grant, name string) error
+}
+
+// Enrolment registers many devices, for administrators.
+type Enrolment interface {
+	// AddDevices registers all or none; a refused one is a [registry.RowError].
+	AddDevices(ctx context.Context, g *auth.Grant, list []registry.Enrolment) (tokens []string, err error)
+	Profiles() profile.Set
+}
+
+// Claims are codes with which somebody gets a device's token, once.
+type Claims interface {
+	MakeClaim(ctx context.Context, g *auth.Grant, id string) (code, contents string, err error)
+	Claim(ctx context.Context, code string) (id, token string, err error)
+}
+
+// Door is where unknown devices wait for approval, for administrators.
+type Door interface {
+	OpenDoor(ctx context.Context, g *auth.Grant, span time.Duration) error
+	CloseDoor(ctx context.Context, g *auth.Grant) error
+	AtDoor(ctx context.Context, g *auth.Grant) (waiting []door.Waiting, left time.Duration, err error)
+	Approve(ctx context.Context, g *auth.Grant, d registry.Device, fingerprint string) error
+	Refuse(ctx context.Context, g *auth.Grant, name, fingerprint string) error
+}
+
+// Auditor reads the audit history, for administrators.
+type Auditor interface {
+	Audit(ctx context.Context, g *auth.Grant, after uint64, limit int) ([][]byte, error)
 }
 
 // Authenticator says who is asking.
@@ -99,7 +162,8 @@ type Keys interface {
 
 // Tokens gives out secrets, each shown once.
 type Tokens interface {
-	RotateDevice(ctx context.Context, g *auth.Grant, id string) (token string, err error)
+	// RotateDevice gives a device a new token; the old one ends after the grace.
+	RotateDevice(ctx context.Context, g *auth.Grant, id string, grace time.Duration) (token string, err error)
 	NewTicket(g *auth.Grant) (ticket string, expires time.Duration)
 }
 

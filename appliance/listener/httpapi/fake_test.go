@@ -30,6 +30,9 @@ type fakeCore struct {
 	grant   *auth.Grant // nil: administrator
 	authErr error
 	health  error
+	newborn bool // nobody has set the gateway up
+	row     *registry.RowError
+	list    []registry.Enrolment
 
 	mu       sync.Mutex
 	calls    []string // "Method args"
@@ -218,8 +221,8 @@ func (f *fakeCore) RemoveKey(_ context.Context, _ *auth.Grant, name string) erro
 	return f.note("RemoveKey %s", name)
 }
 
-func (f *fakeCore) RotateDevice(_ context.Context, _ *auth.Grant, id string) (string, error) {
-	return "ep_rotated", f.note("RotateDevice %s", id)
+func (f *fakeCore) RotateDevice(_ context.Context, _ *auth.Grant, id string, grace time.Duration) (string, error) {
+	return "ep_rotated", f.note("RotateDevice %s %v", id, grace)
 }
 
 func (f *fakeCore) NewTicket(*auth.Grant) (string, time.Duration) {

@@ -29,7 +29,7 @@ func statusOf(code string) int {
 		return http.StatusBadRequest
 	case message.CodeUnauthorized:
 		return http.StatusUnauthorized
-	case message.CodeForbidden, message.CodeSetupNeeded, message.CodeWaiting:
+	case message.CodeForbidden, message.CodeWaiting:
 		return http.StatusForbidden
 	case message.CodeNotFound, message.CodeUnknownDevice, message.CodeUnknownGroup:
 		return http.StatusNotFound

@@ -13,6 +13,7 @@ type route struct {
 	pattern string   // "{name}" is one segment, a last "{name...}" the rest of the path, slashes included
 	query   []string // parameters it knows; all others are refused
 	open    bool     // answers without credentials
+	admin   bool     // administration: it is audited, and before set-up it says so
 	leases  bool     // a GET that takes something: it has no HEAD
 	serve   func(*call) error
 	mount   http.Handler // serves instead

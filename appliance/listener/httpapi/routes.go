@@ -1,6 +1,9 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+)
 
 const (
 	get    = http.MethodGet
@@ -34,6 +37,28 @@ func (a *api) routes() []route {
 }
 
 func (a *api) adminRoutes() []route {
+	rs := slices.Concat(a.registerRoutes(), a.enrolRoutes(), a.peopleRoutes(), []route{
+		{method: get, pattern: "/v1/dead", query: []string{"after", "limit"}, serve: a.listDead},
+		{method: get, pattern: "/v1/dead/{entry}", serve: a.showDead},
+		{method: post, pattern: "/v1/dead/{entry}/requeue", serve: a.requeue},
+		{method: get, pattern: "/v1/status", serve: a.status},
+		{method: get, pattern: "/v1/access/check", query: []string{"principal", "publish", "subscribe"}, serve: a.checkAccess},
+	})
+	for i := range rs {
+		rs[i].admin = true
+	}
+	return append(rs, []route{
+		{method: get, pattern: "/metrics", serve: a.metrics},
+		{method: get, pattern: "/healthz", open: true, serve: a.health},
+		{method: get, pattern: "/openapi.yaml", open: true, serve: a.openAPI},
+		{method: get, pattern: "/glance.json", open: true, serve: a.showGlance},
+		{method: get, pattern: "/page.css", open: true, serve: a.pageCSS},
+		{method: get, pattern: "/page.js", open: true, serve: a.pageJS},
+		{method: get, pattern: "/", open: true, serve: a.page},
+	}...)
+}
+
+func (a *api) registerRoutes() []route {
 	return []route{
 		{method: get, pattern: "/v1/devices", serve: a.listDevices},
 		{method: post, pattern: "/v1/devices", serve: a.addDevice},
@@ -53,19 +78,38 @@ func (a *api) adminRoutes() []route {
 		{method: post, pattern: "/v1/keys", serve: a.addKey},
 		{method: get, pattern: "/v1/keys/{name}", serve: a.showKey},
 		{method: remove, pattern: "/v1/keys/{name}", serve: a.removeKey},
+	}
+}
 
-		{method: get, pattern: "/v1/dead", query: []string{"after", "limit"}, serve: a.listDead},
-		{method: get, pattern: "/v1/dead/{entry}", serve: a.showDead},
-		{method: post, pattern: "/v1/dead/{entry}/requeue", serve: a.requeue},
-		{method: get, pattern: "/v1/status", serve: a.status},
-		{method: get, pattern: "/v1/access/check", query: []string{"principal", "publish", "subscribe"}, serve: a.checkAccess},
+// enrolRoutes are the ways in which devices join.
+func (a *api) enrolRoutes() []route {
+	return []route{
+		{method: post, pattern: "/v1/devices/{id}/claim", serve: a.makeClaim},
+		{method: post, pattern: "/v1/import/devices", serve: a.importDevices},
+		{method: get, pattern: "/v1/profiles", serve: a.listProfiles},
+		{method: post, pattern: "/v1/claim", open: true, serve: a.claim},
+		{method: get, pattern: "/v1/join", serve: a.showDoor},
+		{method: post, pattern: "/v1/join", serve: a.openDoor},
+		{method: remove, pattern: "/v1/join", serve: a.closeDoor},
+		{method: post, pattern: "/v1/join/{name}/approve", serve: a.approve},
+		{method: post, pattern: "/v1/join/{name}/refuse", serve: a.refuse},
+	}
+}
 
-		{method: get, pattern: "/metrics", serve: a.metrics},
-		{method: get, pattern: "/healthz", open: true, serve: a.health},
-		{method: get, pattern: "/openapi.yaml", open: true, serve: a.openAPI},
-		{method: get, pattern: "/glance.json", open: true, serve: a.showGlance},
-		{method: get, pattern: "/page.css", open: true, serve: a.pageCSS},
-		{method: get, pattern: "/page.js", open: true, serve: a.pageJS},
-		{method: get, pattern: "/", open: true, serve: a.page},
+func (a *api) peopleRoutes() []route {
+	return []route{
+		{method: get, pattern: "/v1/setup", open: true, serve: a.showSetup},
+		{method: post, pattern: "/v1/setup", open: true, serve: a.setUp},
+		{method: post, pattern: "/v1/setup/code", serve: a.newSetupCode},
+		{method: get, pattern: "/v1/session", serve: a.showSession},
+		{method: post, pattern: "/v1/session", open: true, serve: a.signIn},
+		{method: remove, pattern: "/v1/session", serve: a.signOut},
+		{method: get, pattern: "/v1/users", serve: a.listUsers},
+		{method: post, pattern: "/v1/users", serve: a.addUser},
+		{method: get, pattern: "/v1/users/{name}", serve: a.showUser},
+		{method: put, pattern: "/v1/users/{name}", serve: a.updateUser},
+		{method: remove, pattern: "/v1/users/{name}", serve: a.removeUser},
+		{method: put, pattern: "/v1/users/{name}/password", serve: a.setPassword},
+		{method: get, pattern: "/v1/audit", query: []string{"after", "limit"}, serve: a.listAudit},
 	}
 }

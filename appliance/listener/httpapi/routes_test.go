@@ -44,7 +44,7 @@ var every = []struct {
 	{"GET /v1/devices/{id}", "/v1/devices/lamp1", "", 200, "Device lamp1", `"inbox":{"name":"device/lamp1"`},
 	{"PUT /v1/devices/{id}", "/v1/devices/lamp1", `{"label":"new"}`, 204, "UpdateDevice lamp1 new", ""},
 	{"DELETE /v1/devices/{id}", "/v1/devices/lamp1", "", 204, "RemoveDevice lamp1", ""},
-	{"POST /v1/devices/{id}/token", "/v1/devices/lamp1/token", "", 201, "RotateDevice lamp1", `{"id":"lamp1","token":"ep_rotated"}`},
+	{"POST /v1/devices/{id}/token", "/v1/devices/lamp1/token", "", 201, "RotateDevice lamp1 0s", `{"id":"lamp1","token":"ep_rotated"}`},
 	{"GET /v1/groups", "/v1/groups", "", 200, "Groups", `{"groups":[{"name":"hall","members":[]}]}`},
 	{"POST /v1/groups", "/v1/groups", `{"name":"hall","label":"H"}`, 201, "AddGroup hall H", `{"name":"hall","label":"H","members":[]}`},
 	{"GET /v1/groups/{name}", "/v1/groups/hall", "", 200, "Group hall", `{"name":"hall","members":[]}`},
@@ -61,6 +61,29 @@ var every = []struct {
 	{"GET /v1/status", "/v1/status", "", 200, "Status", `"uptime":90,`},
 	{"GET /v1/access/check", "/v1/access/check?publish=a", "", 200, "", `{"principal":"owner","action":"publish","topic":"a","allowed":true}`},
 
+	{"POST /v1/devices/{id}/claim", "/v1/devices/lamp1/claim", "", 201, "MakeClaim lamp1", `{"id":"lamp1","claim":"BCDF-GHJK","qr":"edgepost:claim?code=BCDF-GHJK"}`},
+	{"POST /v1/import/devices", "/v1/import/devices", "id,label\nlamp1,L\n", 201, "AddDevices 1", `{"devices":[{"id":"lamp1","token":""}]}`},
+	{"GET /v1/profiles", "/v1/profiles", "", 200, "", `{"profiles":[{"name":"tasmota","about":"A",`},
+	{"POST /v1/claim", "/v1/claim", `{"code":"bcdf ghjk"}`, 201, "Claim bcdf ghjk", `{"id":"lamp1","token":"ep_claimed"}`},
+	{"GET /v1/join", "/v1/join", "", 200, "AtDoor", `{"open":true,"left":541,"waiting":[{"name":"lamp9","fingerprint":"0badcafe","via":"mqtt","from":"192.168.1.9","since":"2027-01-15T08:00:00Z",`},
+	{"POST /v1/join", "/v1/join", "", 201, "AtDoor", `{"open":true,`},
+	{"DELETE /v1/join", "/v1/join", "", 204, "CloseDoor", ""},
+	{"POST /v1/join/{name}/approve", "/v1/join/lamp9/approve", `{"label":"L","groups":["hall"],"profile":"tasmota","fingerprint":"0badcafe"}`, 201, "Approve lamp9 L [hall] tasmota 0badcafe", `{"id":"lamp9","label":"L","groups":["hall"],"profile":"tasmota"}`},
+	{"POST /v1/join/{name}/refuse", "/v1/join/lamp9/refuse", "", 204, "Refuse lamp9 ", ""},
+	{"GET /v1/setup", "/v1/setup", "", 200, "", `{"needed":false,"gateway":"ep-test"}`},
+	{"POST /v1/setup", tlsHost + "/v1/setup", `{"code":"BCDF-GHJK","name":"ann","password":"pw"}`, 201, "SetUp BCDF-GHJK ann pw", `{"principal":"user/ann","kind":"user","name":"ann","admin":false,"expires_in":1800}`},
+	{"POST /v1/setup/code", "/v1/setup/code", "", 201, "NewSetupCode", `{"code":"BCDF-GHJK"}`},
+	{"GET /v1/session", "/v1/session", "", 200, "", `{"principal":"owner","kind":"owner","admin":true}`},
+	{"POST /v1/session", tlsHost + "/v1/session", `{"name":"ann","password":"pw"}`, 201, "SignIn ann pw", `"expires_in":1800`},
+	{"DELETE /v1/session", tlsHost + "/v1/session", "", 204, "SignOut session-1", ""},
+	{"GET /v1/users", "/v1/users", "", 200, "Users", `{"users":[{"name":"ann","admin":true}]}`},
+	{"POST /v1/users", tlsHost + "/v1/users", `{"name":"bob","password":"pw"}`, 201, "AddUser bob false pw", `{"name":"bob"}`},
+	{"GET /v1/users/{name}", "/v1/users/bob", "", 200, "User bob", `{"name":"bob"}`},
+	{"PUT /v1/users/{name}", "/v1/users/bob", `{"admin":true}`, 204, "UpdateUser bob true", ""},
+	{"DELETE /v1/users/{name}", "/v1/users/bob", "", 204, "RemoveUser bob", ""},
+	{"PUT /v1/users/{name}/password", tlsHost + "/v1/users/bob/password", `{"present":"old","password":"new"}`, 204, "SetPassword bob old new ", ""},
+	{"GET /v1/audit", "/v1/audit?after=3&limit=5", "", 200, "Audit 3 5", `{"records":[{"n":1,"action":"setup"},null]}`},
+
 	{"GET /metrics", "/metrics", "", 200, "", "edgepost_published_total 5"},
 	{"GET /healthz", "/healthz", "", 200, "", `{"status":"ok"}`},
 	{"GET /openapi.yaml", "/openapi.yaml", "", 200, "", "openapi: 3.1.0"},
@@ -74,9 +97,17 @@ var every = []struct {
 
 var ce = []string{"ce-specversion: 1.0", "ce-id: 1", "ce-source: /s", "ce-type: t"}
 
+// tlsHost makes a request that came over TLS.
+const tlsHost = "https://gateway.local"
+
 // header is what a route's working request needs beside its body.
 func header(route string) []string {
-	if route == "POST /v1/messages" {
+	switch route {
+	case "POST /v1/import/devices":
+		return []string{"Content-Type: text/csv"}
+	case "DELETE /v1/session":
+		return []string{"Cookie: __Host-ep=session-1"}
+	case "POST /v1/messages":
 		return ce
 	}
 	return nil
@@ -117,12 +148,13 @@ func TestEveryRouteWorks(t *testing.T) {
 
 func TestEveryRouteNeedsCredentials(t *testing.T) {
 	open := []string{"/", "/page.css", "/page.js", "/glance.json", "/openapi.yaml", "/healthz", "/v1/ws", "/v1/stream"}
+	openRoutes := []string{"GET /v1/setup", "POST /v1/setup", "POST /v1/session", "POST /v1/claim"}
 	for _, e := range every {
 		s := start(t)
 		s.authErr = message.Problemf(message.CodeUnauthorized, "unknown name or wrong token")
 		method, pattern, _ := strings.Cut(e.route, " ")
 		w := s.send(method, e.target, e.body, header(e.route)...)
-		if slices.Contains(open, pattern) {
+		if slices.Contains(open, pattern) || slices.Contains(openRoutes, e.route) {
 			if w.Code != e.status {
 				t.Errorf("%s: status %d without credentials", e.route, w.Code)
 			}
@@ -154,11 +186,11 @@ func TestEveryRoutePassesProblemsOn(t *testing.T) {
 		message.CodeExists: 409, message.CodeTakenOver: 409, message.CodeInFlight: 409, message.CodeNotDelivered: 409,
 		message.CodeTooLarge: 413, message.CodeBadMediaType: 415, message.CodeKeyReused: 422, message.CodeTooMany: 429,
 		message.CodeUnavailable: 503, message.CodeStorageFailed: 503, message.CodeStorageFull: 507, message.CodeQuota: 507,
-		message.CodeTimeout: 504, message.CodeSetupNeeded: 403, message.CodeWaiting: 403, message.CodeLastAdmin: 409,
+		message.CodeTimeout: 504, message.CodeWaiting: 403, message.CodeLastAdmin: 409,
 	}
 	retry := map[string]bool{message.CodeInFlight: true, message.CodeTooMany: true, message.CodeUnavailable: true, message.CodeStorageFailed: true, message.CodeWaiting: true}
 	for _, e := range every {
-		if e.asked == "" || e.route == "POST /v1/tickets" {
+		if e.asked == "" || e.route == "POST /v1/tickets" || e.route == "DELETE /v1/session" { // these cannot fail
 			continue
 		}
 		method, _, _ := strings.Cut(e.route, " ")
@@ -187,7 +219,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	s := start(t)
 	for _, path := range []string{
 		"/v1", "/v1/", "/v1/nothing", "//", "/v1//messages", "/v1/publish%2Fa", "/v1/devices/a/b", "/v1/messages/x/y", "/healthz/",
-		"/v1/bridges", "/v1/setup", "/v1/session", "/v1/users", "/v1/join", "/v1/audit", "/v1/../v1/status",
+		"/v1/bridges", "/v1/setup/x", "/v1/audit/1", "/v1/../v1/status",
 	} {
 		problem(t, s.send("GET", path, ""), message.CodeNotFound)
 	}

@@ -92,7 +92,7 @@ func (s *session) authenticate(p *packet.Packet) (*auth.Grant, *message.Problem)
 	ctx, cancel := s.srv.request()
 	defer cancel()
 	g, err := s.srv.o.Authenticator.Authenticate(ctx, auth.Credentials{
-		Name: string(p.Username), Token: string(p.Password), Remote: s.remote,
+		Name: string(p.Username), Token: string(p.Password), Remote: s.remote, Via: "mqtt",
 	})
 	if err != nil {
 		return nil, s.problemOf(err, "authenticate")
@@ -334,7 +334,7 @@ func connectCode(p *message.Problem, named bool) byte {
 			return packet.BadUserNameOrPassword
 		}
 		return packet.NotAuthorized
-	case message.CodeForbidden:
+	case message.CodeForbidden, message.CodeWaiting:
 		return packet.NotAuthorized
 	case message.CodeTooMany:
 		return packet.ConnectionRateExceeded

@@ -83,7 +83,7 @@ func (s *Server) early(r *http.Request) (*auth.Grant, auth.Credentials, error) {
 	if err != nil {
 		return nil, c, err
 	}
-	if c.Name == "" && c.Token == "" && c.Ticket == "" {
+	if c.Empty() {
 		g, _ := auth.GrantFrom(r.Context())
 		return g, c, nil
 	}

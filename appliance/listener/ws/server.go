@@ -235,10 +235,11 @@ func (h *Handler) admit(r *http.Request) (*session, int, *message.Problem) {
 		p := h.problem(err, "read credentials")
 		return nil, statusOf(p), p
 	}
+	c.Via = "ws"
 	s := &session{h: h, name: h.o.Session(), remote: c.Remote, nextSub: 1}
 	s.wake.L = &s.mu
 	s.early, _ = auth.GrantFrom(r.Context())
-	if c.Name == "" && c.Token == "" && c.Ticket == "" {
+	if c.Empty() {
 		return s, 0, nil
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.o.RequestTimeout)
