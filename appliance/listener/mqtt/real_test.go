@@ -24,7 +24,7 @@ import (
 //
 //	device NAME            adds a device; $NAME is its token from then on
 //	dial NAME V            a connection of version 3, 4 or 5; later lines are about it until "use NAME"
-//	> PACKET, < PACKET     as in TestScenarios; "<" waits up to ten seconds
+//	> PACKET, < PACKET     as in TestScenarios; "<" waits up to a minute
 //	<any PACKET | PACKET   one of them comes next
 //	silent                 nothing comes before the answer to a PINGREQ, nor for 100 ms
 //	closed                 the connection ends
@@ -103,7 +103,7 @@ func (s *stage) stop() {
 	for _, c := range s.peers {
 		_ = c.conn.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.app.Stop(ctx); err != nil {
 		s.t.Error(err)
@@ -125,7 +125,7 @@ func (s *stage) step(line string) error {
 	case ">":
 		return s.c.send(rest)
 	case "<", "<any":
-		got, err := s.c.next(10 * time.Second)
+		got, err := s.c.next(time.Minute)
 		if err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func (s *stage) step(line string) error {
 	case "silent":
 		return s.c.silent()
 	case "closed":
-		if got, err := s.c.next(10 * time.Second); err == nil {
+		if got, err := s.c.next(time.Minute); err == nil {
 			return fmt.Errorf("have %s", got)
 		}
 	case "hangup":
@@ -206,7 +206,7 @@ func (c *client) silent() error {
 	if err := c.send("pingreq"); err != nil {
 		return err
 	}
-	if got, err := c.next(10 * time.Second); err != nil || got != "pingresp" {
+	if got, err := c.next(time.Minute); err != nil || got != "pingresp" {
 		return fmt.Errorf("have %s %w", got, err)
 	}
 	if got, err := c.next(100 * time.Millisecond); err == nil {
