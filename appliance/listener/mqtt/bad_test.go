@@ -67,7 +67,7 @@ func connected(t *testing.T, ln *pipeListener, v packet.Version, words string) *
 func pipeServer(t *testing.T, o Options) (core *fakeCore, s *Server, ln *pipeListener, finish func()) {
 	t.Helper()
 	core = newFakeCore()
-	o.Authenticator, o.Publisher, o.Sessions, o.Subscriber, o.Log = core, core, core, core, slog.New(slog.DiscardHandler)
+	o.Authenticator, o.Publisher, o.Sessions, o.Subscriber, o.Wills, o.Log = core, core, core, core, core, slog.New(slog.DiscardHandler)
 	s, ln = New(o), newPipeListener()
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }()

@@ -73,7 +73,7 @@ func (l *stubLink) Ready() {
 
 func stubServer(b *testing.B, o Options) (*stub, *Server, string) {
 	core := &stub{fakeCore: newFakeCore()}
-	o.Authenticator, o.Publisher, o.Sessions, o.Subscriber, o.Log = core, core, core, core, slog.New(slog.DiscardHandler)
+	o.Authenticator, o.Publisher, o.Sessions, o.Subscriber, o.Wills, o.Log = core, core, core, core, core, slog.New(slog.DiscardHandler)
 	s := New(o)
 	return core, s, serveOn(b, s)
 }
