@@ -110,7 +110,10 @@ const (
 	knownFlags = 1<<iota - 1
 )
 
-var errShort = errors.New("record ends early")
+var (
+	errShort  = errors.New("record ends early")
+	errOrigin = errors.New("a second copy does not say of what")
+)
 
 type idemKey struct{ key, body [16]byte }
 
@@ -268,7 +271,9 @@ func decodeMessageTail(r *reader, e *Entry, flags uint64) {
 		e.idem = &idemKey{key: [16]byte(r.take(16)), body: [16]byte(r.take(16))}
 	}
 	if flags&hasOrigin != 0 {
-		e.origin = r.uvarint()
+		if e.origin = r.uvarint(); e.origin == 0 && r.err == nil {
+			r.err = errOrigin
+		}
 		if flags&isTrusted != 0 {
 			m.Time = time.UnixMilli(int64(r.uvarint()))
 		}

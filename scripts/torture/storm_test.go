@@ -210,7 +210,8 @@ func (l *ledger) arrived(sub, name string) bool {
 func TestShardLags(t *testing.T) {
 	rounds, rnd := plan(t, 1, 20)
 	seed := rnd.Uint64()
-	g := newGateway(t, t.TempDir(), "[storage]\nmax_bytes = \"256MiB\"\n")
+	// A quarter of it is more than d0's receiver can be behind: past that its oldest would become dead letters.
+	g := newGateway(t, t.TempDir(), "[storage]\nmax_bytes = \"6GiB\"\nretain_bytes = \"64MiB\"\n")
 	g.start()
 	w := newLoad(t, g)
 	w.receivers(seed)
