@@ -17,14 +17,6 @@ import (
 	"edgepost/appliance/outbox"
 )
 
-// Rights says what a principal may receive at the moment. It must be fast; safe for concurrent use.
-type Rights interface {
-	MayReceive(principal string, t message.Topic) bool
-	// Version changes whenever an answer of MayReceive may have changed; it is asked for every
-	// transmission. An answer holds as long as the version that was read before it.
-	Version() uint64
-}
-
 // Options configure a courier; zero values take the defaults.
 type Options struct {
 	Policy  delivery.Policy // of subscriptions that do not ask otherwise

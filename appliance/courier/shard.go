@@ -104,8 +104,7 @@ func (s *shard) run(ctx context.Context) {
 				s.dismiss()
 				return
 			case fn := <-s.mail:
-				s.drain()
-				fn()
+				s.open(fn)
 			case <-s.wake:
 			case <-timer.C:
 			case <-tick.C:
@@ -117,8 +116,7 @@ func (s *shard) run(ctx context.Context) {
 				s.dismiss()
 				return
 			case fn := <-s.mail:
-				s.drain()
-				fn()
+				s.open(fn)
 			default:
 			}
 		}
@@ -126,6 +124,25 @@ func (s *shard) run(ctx context.Context) {
 		s.timeouts()
 		s.pump()
 	}
+}
+
+// mailTurn is how many functions are run before the subscriptions have their turns: acks come in bursts,
+// and a turn each would cost more than they do.
+const mailTurn = 64
+
+// open runs fn and what else is in the mailbox, each after everything that was committed before it.
+func (s *shard) open(fn func()) {
+	for range mailTurn {
+		s.drain()
+		fn()
+		select {
+		case fn = <-s.mail:
+		default:
+			return
+		}
+	}
+	s.drain()
+	fn()
 }
 
 // do runs fn on the shard, after everything that was committed before the call, and waits for it.
@@ -436,26 +453,6 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 		}
 		return d, true
 	}
-}
-
-// verdict is what a subscription's owner may receive: the answer for the topic that was asked for last.
-// Most subscriptions have one topic at a time.
-type verdict struct {
-	topic   message.Topic // "" before the first
-	version uint64        // of the rights
-	ok      bool
-}
-
-// allowed asks whether the owner may receive a message on the topic now.
-func (s *shard) allowed(sub *subscription, t message.Topic) bool {
-	if len(sub.links) == 0 {
-		return s.c.rights.MayReceive(sub.spec.Owner, t)
-	}
-	v := &sub.links[0].verdict
-	if version := s.c.rights.Version(); v.topic != t || v.version != version {
-		*v = verdict{topic: t, version: version, ok: s.c.rights.MayReceive(sub.spec.Owner, t)}
-	}
-	return v.ok
 }
 
 // expiry is when the message ends for a subscription, on today's age axis; 0 never.

@@ -31,6 +31,9 @@ func FuzzDecode(f *testing.F) {
 		}
 	}
 	f.Add([]byte(`{"id":1,"pub":{"topic":"a\"\\","properties":{"\u0041":"\ud83d\ude00"},"data":{"a":[{"b":"]}"}]}}}`))
+	for _, ack := range []string{`0,"upto":0`, `1,"upto":4712`, `01,"upto":1`, `1,"upto":1,"upto":2`, `2147483648,"upto":1`, `1,"upto":18446744073709551616`, `,"upto":1`} {
+		f.Add([]byte(`{"ack":{"sub":` + ack + `}}`))
+	}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		line = bytes.Trim(line, " \t\r")
 		if len(line) == 0 || bytes.IndexByte(line, '\n') >= 0 || !utf8.Valid(line) {
