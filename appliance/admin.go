@@ -175,6 +175,15 @@ func (k *core) inInbox(g *auth.Grant, f message.Filter) bool {
 	return false
 }
 
+// commands are those that the profile of the grant's device puts into its inbox.
+func (k *core) commands(g *auth.Grant) []message.Filter {
+	d, ok := k.reg.Device(g.Name)
+	if !ok || g.Kind != auth.Device {
+		return nil
+	}
+	return k.reg.Profiles().Inbox(d.Profile, d.ID)
+}
+
 // reconcile compares the subscriptions with the register. The register wins: missing inboxes are made,
 // orphans end.
 func (k *core) reconcile(ctx context.Context) error {

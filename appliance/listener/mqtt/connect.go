@@ -181,6 +181,11 @@ func (s *session) restore(st courier.SessionState) {
 		}
 	}
 	f := m.filters()
+	for i := range f.list {
+		if have := &f.list[i]; have.source == fromSession {
+			have.commands = s.covered(have.filter)
+		}
+	}
 	s.mu.Lock()
 	s.subs = f
 	s.mu.Unlock()

@@ -28,7 +28,24 @@ type filter struct {
 	id      uint32
 	group   string // of a shared subscription
 	filter  message.Filter
+
+	// commands are those of the device's inbox that the filter covers: they come from there, once, and are
+	// there whatever the session does.
+	commands []message.Filter
 }
+
+// from is where a message on the topic comes from that the filter selects.
+func (f *filter) from(t message.Topic) source {
+	for _, c := range f.commands {
+		if c.Match(t) {
+			return fromInbox
+		}
+	}
+	return f.source
+}
+
+// binds reports whether the filter binds the device's inbox to the session.
+func (f *filter) binds() bool { return f.source == fromInbox || f.commands != nil }
 
 // text is the filter as the client wrote it.
 func (f *filter) text() string {
@@ -85,7 +102,7 @@ func (f *filters) each(t message.Topic, fn func(*filter)) {
 
 // has reports whether a filter of the source is left.
 func (f *filters) has(from source) bool {
-	return slices.ContainsFunc(f.list, func(have filter) bool { return have.source == from })
+	return slices.ContainsFunc(f.list, func(have filter) bool { return have.source == from || from == fromInbox && have.binds() })
 }
 
 // split divides the session's own filters into those whose messages are owed and those whose messages
@@ -115,7 +132,7 @@ type verdict struct {
 func (f *filters) judge(l *link, m *message.Message, local, retained bool) (v verdict, ok bool) {
 	asIs := false
 	take := func(have *filter) {
-		if have.source != l.source || have.noLocal && local { // [MQTT-3.8.3-3]
+		if have.from(m.Topic) != l.source || have.noLocal && local { // [MQTT-3.8.3-3]
 			return
 		}
 		if l.source == fromShared && (have.filter != l.filter || have.group != l.group) {
@@ -131,7 +148,7 @@ func (f *filters) judge(l *link, m *message.Message, local, retained bool) (v ve
 	f.each(m.Topic, take)
 	if !ok && l.source == fromInbox { // bound to this session as a whole (DESIGN §6)
 		for i := range f.list {
-			if have := &f.list[i]; have.source == fromInbox {
+			if have := &f.list[i]; have.binds() {
 				ok = true
 				v.qos = max(v.qos, have.qos)
 			}
@@ -200,6 +217,8 @@ func (s *session) parseFilter(sub *packet.Subscription) (filter, byte) {
 		f.source, f.qos = fromSystem, message.AtMostOnce
 	case s.ownInbox(f.filter):
 		f.source = fromInbox
+	default:
+		f.commands = s.covered(f.filter)
 	}
 	return f, packet.Success
 }

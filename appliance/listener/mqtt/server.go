@@ -82,6 +82,9 @@ type Options struct {
 	// InInbox says whether the filter lies inside the inbox of the grant's device, so that
 	// subscribing it binds the inbox. Default: inside "device/<id>/in/#".
 	InInbox func(g *auth.Grant, f message.Filter) bool
+	// Commands are filters inside the inbox of the grant's device that its profile put there. A filter that covers
+	// some of them binds the inbox too, and their messages come from there, once. Default: none.
+	Commands func(g *auth.Grant) []message.Filter
 
 	// Reaches says whether any subscription selects the topic, so that publishers of 5.0 are told 0x10
 	// when none does. It is called for every publish above QoS 0. nil: they are not told.

@@ -15,6 +15,19 @@ func (s *session) ownInbox(f message.Filter) bool {
 	return s.grant.Kind == auth.Device && s.srv.o.InInbox(s.grant, f)
 }
 
+// covered returns the commands of the client's device that the filter covers; nil for none.
+func (s *session) covered(f message.Filter) (list []message.Filter) {
+	if s.grant.Kind != auth.Device || s.srv.o.Commands == nil {
+		return nil
+	}
+	for _, c := range s.srv.o.Commands(s.grant) {
+		if f.Covers(c) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
 // request is a SUBSCRIBE while it is carried out.
 type request struct {
 	edit   *edit
@@ -202,10 +215,14 @@ func (s *session) setFilters(f *filters) {
 
 // attachFor attaches what a filter needs beside the session's own subscription.
 func (s *session) attachFor(ctx context.Context, f *filter) error {
-	l := &link{s: s, source: f.source, group: f.group, filter: f.filter}
+	from := f.source
+	if f.binds() {
+		from = fromInbox
+	}
+	l := &link{s: s, source: from, group: f.group, filter: f.filter}
 	var a courier.Attachment
 	var err error
-	switch f.source {
+	switch from {
 	case fromInbox:
 		if s.link(fromInbox) != nil {
 			return nil
@@ -331,18 +348,18 @@ func (s *session) drop(e *edit, gone []filter) byte {
 		}
 	}
 	for i := range gone {
-		switch f := &gone[i]; f.source {
+		f := &gone[i]
+		if f.binds() && !s.subs.has(fromInbox) {
+			s.detach(s.link(fromInbox))
+		}
+		switch f.source {
 		case fromShared:
 			s.detach(s.sharedLink(f))
-		case fromInbox:
-			if !s.subs.has(fromInbox) {
-				s.detach(s.link(fromInbox))
-			}
 		case fromSystem:
 			if !s.subs.has(fromSystem) {
 				s.srv.system.leave(s)
 			}
-		case fromSession:
+		case fromSession, fromInbox:
 		}
 	}
 	return packet.Success
