@@ -217,7 +217,7 @@ func (a *api) openDoor(c *call) error {
 		if err := c.document(&b); err != nil {
 			return err
 		}
-		if b.Minutes < 1 || b.Minutes > int(door.MaxOpen/time.Minute) {
+		if b.Minutes < 0 || b.Minutes > int(door.MaxOpen/time.Minute) {
 			return message.Problemf(message.CodeBadRequest, "minutes is %d; it must be 1 to %d", b.Minutes, int(door.MaxOpen/time.Minute))
 		}
 	}
