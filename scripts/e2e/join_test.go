@@ -14,50 +14,92 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 )
 
+// publishes has a device publish over MQTT 5; "" when it is served, else what mosquitto_pub says.
+func (b *broker) publishes(t *testing.T, name, pw string) string {
+	t.Helper()
+	out, err := b.tryMosquitto(t, "pub", "", "-V", "5", "-u", name, "-P", pw, "-t", "device/"+name+"/out/x", "-q", "1", "-m", "hi")
+	if err == nil {
+		return ""
+	}
+	return strings.ToLower(out)
+}
+
+// fetches has a device fetch over HTTP.
+func (b *broker) fetches(t *testing.T, name, pw string) (int, string) {
+	t.Helper()
+	a, err := b.api("").do("GET", "/v1/devices/"+name+"/messages", nil, "Authorization", basicAuth(name, pw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p problem
+	_ = json.Unmarshal(a.body, &p)
+	return a.status, p.Code
+}
+
+const factory = "factory-password-of-" // and the device's name
+
 // TestPermitJoin: unknown devices are refused, held as waiting once joining is permitted, and served once they are approved, each
 // on its own protocol and with the password that it has.
 func TestPermitJoin(t *testing.T) {
 	b := newBroker(t)
-	const secret = "factory-password-of-" // and its name
-	tryMQTT := func(name, pw string) string {
-		out, err := b.tryMosquitto(t, "pub", "", "-V", "5", "-u", name, "-P", pw, "-t", "device/"+name+"/out/x", "-q", "1", "-m", "hi")
-		if err == nil {
-			return ""
-		}
-		return out
-	}
-	tryHTTP := func(name, pw string) (int, string) {
-		a, err := b.api("").do("GET", "/v1/devices/"+name+"/messages", nil, "Authorization", basicAuth(name, pw))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var p problem
-		_ = json.Unmarshal(a.body, &p)
-		return a.status, p.Code
-	}
-	if out := tryMQTT("plug", secret+"plug"); !strings.Contains(strings.ToLower(out), "bad user") {
+	if out := b.publishes(t, "plug", factory+"plug"); !strings.Contains(out, "bad user") {
 		t.Errorf("before joining is permitted: %q", out)
 	}
-	if status, code := tryHTTP("meter", secret+"meter"); status != 401 || code != "unauthorized" {
+	if status, code := b.fetches(t, "meter", factory+"meter"); status != 401 || code != "unauthorized" {
 		t.Errorf("before joining is permitted: %d %s", status, code)
 	}
 	b.must(nil, "join", "open", "-minutes", "5")
-	if out := tryMQTT("plug", secret+"plug"); !strings.Contains(strings.ToLower(out), "not authori") {
+	first := b.knock(t)
+	if r := b.run("join", "approve", "plug"); r.code != 4 || !strings.Contains(r.errout, "fingerprint") {
+		t.Errorf("two wait as plug, and one of them is approved: %+v", r)
+	}
+	b.must(nil, "join", "approve", "plug", "-fingerprint", first, "-label", "Stecker", "-group", "hall")
+	b.must(nil, "join", "approve", "meter")
+	b.must(nil, "join", "approve", "panel")
+	b.must(nil, "join", "refuse", "nosy")
+	b.kill() // what was approved stays
+	b.start()
+	if out := b.publishes(t, "plug", factory+"plug"); out != "" {
+		t.Errorf("approved and refused: %q", out)
+	}
+	if out := b.publishes(t, "plug", "another-password"); out == "" {
+		t.Error("who came with another password is served too")
+	}
+	if status, _ := b.fetches(t, "meter", factory+"meter"); status != 200 {
+		t.Errorf("approved: %d", status)
+	}
+	l, err := b.dial("panel", factory+"panel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if _, err := b.dial("nosy", factory+"nosy"); err == nil {
+		t.Error("refused and served")
+	}
+	if out := b.publishes(t, "late", factory+"late"); !strings.Contains(out, "bad user") {
+		t.Errorf("joining is still permitted behind a restart: %q", out)
+	}
+}
+
+// knock has devices come that nobody knows, two of them under the name plug, and returns the fingerprint of the first one.
+func (b *broker) knock(t *testing.T) (plug string) {
+	t.Helper()
+	if out := b.publishes(t, "plug", factory+"plug"); !strings.Contains(out, "not authori") {
 		t.Errorf("it waits, and is told %q", out)
 	}
-	_ = tryMQTT("plug", secret+"plug")
-	_ = tryMQTT("plug", "another-password") // somebody else
-	if status, code := tryHTTP("meter", secret+"meter"); status != 403 || code != "waiting" {
+	_ = b.publishes(t, "plug", factory+"plug")
+	_ = b.publishes(t, "plug", "another-password") // somebody else
+	if status, code := b.fetches(t, "meter", factory+"meter"); status != 403 || code != "waiting" {
 		t.Errorf("it waits: %d %s", status, code)
 	}
-	if _, err := b.dial("panel", secret+"panel"); err == nil || !strings.Contains(err.Error(), "waiting") {
+	if _, err := b.dial("panel", factory+"panel"); err == nil || !strings.Contains(err.Error(), "waiting") {
 		t.Errorf("over WebSocket: %v", err)
 	}
-	if _, err := b.dial("nosy", secret+"nosy"); err == nil {
+	if _, err := b.dial("nosy", factory+"nosy"); err == nil {
 		t.Error("nosy is served")
 	}
 	b.addDevice("lamp1")
-	if out := tryMQTT("lamp1", "a-wrong-password"); !strings.Contains(strings.ToLower(out), "bad user") {
+	if out := b.publishes(t, "lamp1", "a-wrong-password"); !strings.Contains(out, "bad user") {
 		t.Errorf("a device that is known waits: %q", out)
 	}
 	var door struct {
@@ -67,42 +109,14 @@ func TestPermitJoin(t *testing.T) {
 		}
 	}
 	b.must(&door, "join", "list")
-	prints := map[string]string{}
+	via := map[string]string{}
 	for _, w := range door.Waiting {
-		prints[w.Name+" "+w.Via] += w.Fingerprint + " "
+		via[w.Name] = w.Via
 	}
-	if len(door.Waiting) != 5 || door.Waiting[0].Tries != 2 || prints["meter http"] == "" || prints["panel ws"] == "" {
+	if len(door.Waiting) != 5 || door.Waiting[0].Tries != 2 || via["plug"] != "mqtt" || via["meter"] != "http" || via["panel"] != "ws" {
 		t.Fatalf("%+v", door)
 	}
-	if r := b.run("join", "approve", "plug"); r.code != 4 || !strings.Contains(r.errout, "fingerprint") {
-		t.Errorf("two wait as plug, and one of them is approved: %+v", r)
-	}
-	b.must(nil, "join", "approve", "plug", "-fingerprint", door.Waiting[0].Fingerprint, "-label", "Stecker", "-group", "hall")
-	b.must(nil, "join", "approve", "meter")
-	b.must(nil, "join", "approve", "panel")
-	b.must(nil, "join", "refuse", "nosy")
-	b.kill() // what was approved stays
-	b.start()
-	if out := tryMQTT("plug", secret+"plug"); out != "" {
-		t.Errorf("approved and refused: %q", out)
-	}
-	if out := tryMQTT("plug", "another-password"); out == "" {
-		t.Error("who came with another password is served too")
-	}
-	if status, _ := tryHTTP("meter", secret+"meter"); status != 200 {
-		t.Errorf("approved: %d", status)
-	}
-	l, err := b.dial("panel", secret+"panel")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.close()
-	if _, err := b.dial("nosy", secret+"nosy"); err == nil {
-		t.Error("refused and served")
-	}
-	if out := tryMQTT("late", secret+"late"); !strings.Contains(strings.ToLower(out), "bad user") {
-		t.Errorf("joining is still permitted behind a restart: %q", out)
-	}
+	return door.Waiting[0].Fingerprint
 }
 
 // TestShortPasswordsAreGuessedSlowly: a pinned password that a person chose is looked at ever more slowly from one address, and loopback
