@@ -100,6 +100,7 @@ func (k *core) RemoveDevice(ctx context.Context, g *auth.Grant, id string) (err 
 	}
 	err = k.lag(k.c.Remove(ctx, courier.DeviceInbox(id)))
 	k.end(ctx, "device/"+id)
+	k.forget(id)
 	return err
 }
 

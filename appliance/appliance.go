@@ -41,9 +41,13 @@ type Appliance struct {
 	clock *system.Clock
 	core  core
 	addr  string // of HTTP, once it listens
+	https string // of HTTPS; "" like mqtt
 	mqtt  string // of MQTT, once it listens; "" when its default port was busy
+	mqtts string // of MQTT over TLS; "" like mqtt
 
-	mqttAsked bool // somebody chose MQTT's address, so it must be free
+	asked   struct{ https, mqtt, mqtts bool } // somebody chose the address, so it must be free
+	tlsOff  string                            // why TLS is not served; "" it is
+	secured *room                             // of HTTPS; nil when it is not served
 
 	steps []step // what Stop undoes, newest first
 }
@@ -62,7 +66,9 @@ func New(cfg Config, o Options) (*Appliance, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Appliance{cfg: cfg.WithDefaults(), o: o, mqttAsked: cfg.MQTT.Addr != ""}, nil
+	a := &Appliance{cfg: cfg.WithDefaults(), o: o}
+	a.asked.https, a.asked.mqtt, a.asked.mqtts = cfg.HTTPS.Addr != "", cfg.MQTT.Addr != "", cfg.MQTTS.Addr != ""
+	return a, nil
 }
 
 // Start opens the data directory, replays the log and listens. On an error everything that was
@@ -83,6 +89,9 @@ func (a *Appliance) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if err := a.startCore(ctx); err != nil {
+		return err
+	}
+	if err := a.openCertificates(); err != nil {
 		return err
 	}
 	return a.listen()
@@ -120,6 +129,21 @@ func (a *Appliance) Addr() string { return a.addr }
 // MQTTAddr is where MQTT listens: host and port; "" when nobody chose an address and the default port
 // is another program's. Valid after Start.
 func (a *Appliance) MQTTAddr() string { return a.mqtt }
+
+// HTTPSAddr is where HTTPS listens: host and port; "" when it does not. Valid after Start.
+func (a *Appliance) HTTPSAddr() string { return a.https }
+
+// MQTTSAddr is where MQTT over TLS listens: host and port; "" when it does not. Valid after Start.
+func (a *Appliance) MQTTSAddr() string { return a.mqtts }
+
+// Fingerprint is of the key that the gateway shows over TLS, see [cert.Fingerprint]; "" when TLS is not served.
+// Valid after Start.
+func (a *Appliance) Fingerprint() string {
+	if a.core.certs == nil {
+		return ""
+	}
+	return a.core.certs.Served().Fingerprint
+}
 
 // prepareData makes the data directory, and says clearly what is wrong with one that cannot be used.
 func prepareData(dir string) error {
@@ -285,6 +309,12 @@ func (a *Appliance) fillStatus(st *courier.Status) {
 	}
 	if !st.ClockTrusted {
 		st.Warnings = append(st.Warnings, "the clock is not trusted: it shows a time before this program was built, or before the last message")
+	}
+	if a.tlsOff != "" {
+		st.Warnings = append(st.Warnings, a.tlsOff)
+	}
+	if a.core.certs != nil {
+		st.Warnings = append(st.Warnings, a.core.certs.Warnings()...)
 	}
 	for _, d := range a.core.reg.Damage() {
 		st.Warnings = append(st.Warnings, "the disk damaged the register of devices: "+d)

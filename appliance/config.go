@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/message"
 )
 
@@ -26,7 +27,10 @@ type Config struct {
 	WAN      bool   `key:"wan"`       // also serve sources outside private address ranges
 
 	HTTP     HTTPConfig      `key:"http"`
+	HTTPS    HTTPSConfig     `key:"https"`
 	MQTT     MQTTConfig      `key:"mqtt"`
+	MQTTS    MQTTSConfig     `key:"mqtts"`
+	TLS      TLSConfig       `key:"tls"`
 	Storage  StorageConfig   `key:"storage"`
 	Delivery DeliveryConfig  `key:"delivery"`
 	Limits   LimitsConfig    `key:"limits"`
@@ -42,7 +46,7 @@ type HTTPConfig struct {
 	TrustedProxies []string `key:"trusted_proxies"` // addresses or prefixes whose X-Forwarded-For is believed; see [HTTPConfig.Proxies]
 }
 
-// MQTTConfig is section [mqtt]. It is read and checked, and waits for the MQTT listener.
+// MQTTConfig is section [mqtt].
 type MQTTConfig struct {
 	Addr string `key:"addr"` // host:port to listen on; default ":1883"
 }
@@ -90,8 +94,10 @@ type AccessConfig struct {
 // Defaults of [Config]. Each says why it is what it is.
 const (
 	DefaultData        = "data"
-	DefaultHTTPAddr    = ":8088"            // 8080 is zigbee2mqtt's
+	DefaultHTTPAddr    = ":8088" // 8080 is zigbee2mqtt's
+	DefaultHTTPSAddr   = ":8448"
 	DefaultMQTTAddr    = ":1883"            // registered for MQTT
+	DefaultMQTTSAddr   = ":8883"            // registered for MQTT over TLS
 	DefaultTTL         = 7 * 24 * time.Hour // a device may be away over a holiday week
 	DefaultRetainAge   = 7 * 24 * time.Hour // "what happened last weekend" stays answerable
 	DefaultLinger      = time.Millisecond   // below the cost of one fsync on flash
@@ -110,7 +116,11 @@ func (c Config) WithDefaults() Config {
 	or(&c.Data, DefaultData)
 	or(&c.LogLevel, "info")
 	or(&c.HTTP.Addr, DefaultHTTPAddr)
+	or(&c.HTTPS.Addr, DefaultHTTPSAddr)
 	or(&c.MQTT.Addr, DefaultMQTTAddr)
+	or(&c.MQTTS.Addr, DefaultMQTTSAddr)
+	or(&c.TLS.Profile, string(cert.Compatible))
+	or(&c.TLS.ACME.Directory, DefaultACMEDirectory)
 	or(&c.Storage.RetainAge, DefaultRetainAge)
 	or(&c.Storage.Linger, DefaultLinger)
 	or(&c.Delivery.TTL, DefaultTTL)
@@ -229,6 +239,7 @@ func (c *Config) mistakes() Mistakes {
 	}
 	k.http(&c.HTTP)
 	k.addr("mqtt.addr", c.MQTT.Addr)
+	k.secure(c)
 	k.storage(&c.Storage)
 	k.delivery(&c.Delivery)
 	k.size("limits.max_message", c.Limits.MaxMessage, 1, message.MaxPayload)

@@ -182,10 +182,6 @@ func (l *loader) unknown(key, name string, val any, section reflect.Type) {
 		l.mistake(key, "no connector is compiled into this program (%s come as bridges); remove the section", strings.Join(connectors[:], ", "))
 		return
 	}
-	if key == "https" {
-		l.mistake(key, "HTTPS is not compiled into this program; remove the section")
-		return
-	}
 	allowed := keysOf(section)
 	if near := Nearest(name, allowed); near != "" {
 		l.mistake(key, "unknown %s; did you mean %q?", what, near)

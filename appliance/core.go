@@ -10,6 +10,7 @@ import (
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/account"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/guard/door"
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
@@ -31,6 +32,7 @@ type core struct {
 	log  *slog.Logger
 	wall func() time.Time // zero while the clock is not trusted
 
+	certs  *cert.Keeper           // nil: TLS is not served
 	kick   func(principal string) // ends the principal's connections
 	status func(st *courier.Status)
 	extra  func(w io.Writer) // further metrics

@@ -64,7 +64,8 @@ func (a *Appliance) listen() error {
 		},
 	})
 	host, _ := os.Hostname() // without one, addresses still work
-	guarded, err := guard.Web{Host: host, Hosts: a.cfg.HTTP.Hosts, Origins: a.cfg.HTTP.AllowedOrigins}.Wrap(api)
+	names := slices.Concat(a.cfg.HTTP.Hosts, a.cfg.TLS.Names, a.cfg.TLS.ACME.Names)
+	guarded, err := guard.Web{Host: host, Hosts: names, Origins: a.cfg.HTTP.AllowedOrigins}.Wrap(api)
 	if err != nil {
 		return fmt.Errorf("[http] allowed_origins: %w", err)
 	}
@@ -78,47 +79,58 @@ func (a *Appliance) listen() error {
 	a.addr = l.Addr().String()
 	gate := guard.Sources{WAN: a.cfg.WAN}.Listener(l)
 	places := newRoom(gate, a.connections())
-	guarded = behindProxies(a.cfg.HTTP.Proxies(), guarded)
+	web := behindProxies(a.cfg.HTTP.Proxies(), guarded)
+	if k.certs != nil {
+		web = k.certs.Challenges(web)
+	}
 	lane := express.New(places, express.Options{
-		Handler: guarded, Takes: httpapi.Short, HeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: writeTimeout, Log: a.o.Log,
+		Handler: web, Takes: httpapi.Short, HeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: writeTimeout, Log: a.o.Log,
 	})
 	a.onStop("http publishes", lane.Wait)
-	a.serve("http", lane, guarded, nil)
-	a.background("memory", func(ctx context.Context) {
-		trim(ctx, func() int { return len(places.free) + int(broker.Stats().Connections) })
-	})
+	a.serve("http", lane, web, nil)
+	a.onStop("mqtt", broker.Close)
+	broker.RestoreWills()
+	if err := errors.Join(a.listenMQTT(broker), a.listenSecure(web, broker)); err != nil {
+		return err
+	}
 	a.onStop("websocket", sockets.Close)
-	return a.listenMQTT(broker)
+	a.background("memory", func(ctx context.Context) {
+		trim(ctx, func() int { return places.taken() + a.secured.taken() + int(broker.Stats().Connections) })
+	})
+	return nil
 }
 
 // listenMQTT opens the MQTT port. The default port may belong to a broker that is there already; that
 // is no reason not to start.
 func (a *Appliance) listenMQTT(broker *mqtt.Server) error {
-	a.onStop("mqtt", broker.Close)
-	broker.RestoreWills()
 	l, err := net.Listen("tcp", a.cfg.MQTT.Addr)
 	if err != nil {
 		err = busy("MQTT", "-mqtt", a.cfg.MQTT.Addr, err)
-		if a.mqttAsked {
+		if a.asked.mqtt {
 			return err
 		}
 		a.o.Log.Warn("MQTT is not served", "why", err)
 		return nil
 	}
 	a.mqtt = l.Addr().String()
+	a.serveMQTT("mqtt port", guard.Sources{WAN: a.cfg.WAN}.Listener(l), broker)
+	return nil
+}
+
+// serveMQTT has the broker serve a port until Stop.
+func (a *Appliance) serveMQTT(name string, l net.Listener, broker *mqtt.Server) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := broker.Serve(guard.Sources{WAN: a.cfg.WAN}.Listener(l)); err != nil && !errors.Is(err, mqtt.ErrClosed) && !errors.Is(err, net.ErrClosed) {
-			a.o.Log.Error("server ended", "server", "mqtt", "error", err)
+		if err := broker.Serve(l); err != nil && !errors.Is(err, mqtt.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+			a.o.Log.Error("server ended", "server", name, "error", err)
 		}
 	}()
-	a.onStop("mqtt port", func(context.Context) error {
+	a.onStop(name, func(context.Context) error {
 		err := l.Close()
 		<-done
 		return err
 	})
-	return nil
 }
 
 func (a *Appliance) connections() int {
@@ -155,6 +167,7 @@ func (a *Appliance) listenControl(api http.Handler) error {
 func (a *Appliance) serve(name string, l net.Listener, h http.Handler, conn func(context.Context, net.Conn) context.Context) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true) // over TLS, where the client wants it
 	protocols.SetUnencryptedHTTP2(true)
 	base, cancel := context.WithCancel(context.Background())
 	s := &http.Server{

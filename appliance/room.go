@@ -23,6 +23,14 @@ func newRoom(l net.Listener, most int) *room {
 	return &room{Listener: l, free: make(chan struct{}, most), done: make(chan struct{})}
 }
 
+// taken is how many connections are open; a nil room has none.
+func (r *room) taken() int {
+	if r == nil {
+		return 0
+	}
+	return len(r.free)
+}
+
 // Accept waits for room, then for a connection.
 func (r *room) Accept() (net.Conn, error) {
 	select {

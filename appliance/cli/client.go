@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -33,9 +34,10 @@ type client struct {
 	http  *http.Client
 	base  string // "http://host:port", without a slash at the end
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
-	auth  string // value of the Authorization header, "" none
-	where string // for people: "data/control.sock", "http://192.168.1.1:8088"
-	start string // how to start an appliance there, "" when it is elsewhere
+	tls   *tls.Config // nil: no https:// address was given
+	auth  string      // value of the Authorization header, "" none
+	where string      // for people: "data/control.sock", "http://192.168.1.1:8088"
+	start string      // how to start an appliance there, "" when it is elsewhere
 }
 
 // client makes the client that the flags and the environment ask for. It connects later.
@@ -51,7 +53,12 @@ func (c *call) client() (*client, error) {
 	if c.url != "" {
 		u, err := url.Parse(c.url)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-			return nil, usage(c.cmd.name, "%q is not the address of an appliance; write one such as http://192.168.1.1:8088", clip(c.url))
+			return nil, usage(c.cmd.name, "%q is not the address of an appliance; write one such as https://192.168.1.1:8448", clip(c.url))
+		}
+		if u.Scheme == "https" {
+			if cl.tls, err = c.trust(); err != nil {
+				return nil, err
+			}
 		}
 		cl.base, cl.where = u.Scheme+"://"+u.Host, u.Scheme+"://"+u.Host
 		cl.dial = dialer.DialContext
@@ -64,7 +71,7 @@ func (c *call) client() (*client, error) {
 		cl.dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialControl(ctx, dialer, c.data) }
 	}
 	cl.http = &http.Client{
-		Transport:     &http.Transport{DialContext: cl.dial, DisableCompression: true, MaxIdleConnsPerHost: 1},
+		Transport:     &http.Transport{DialContext: cl.dial, TLSClientConfig: cl.tls, DisableCompression: true, MaxIdleConnsPerHost: 1},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return cl, nil
@@ -173,6 +180,9 @@ func (cl *client) unreachable(ctx context.Context, err error) error {
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if f := cl.mistrusted(err); f != nil {
+		return f
 	}
 	if ue := (*url.Error)(nil); errors.As(err, &ue) {
 		err = ue.Err

@@ -27,6 +27,7 @@ func commands() []*command {
 	table = append(table, keyCommands()...)
 	table = append(table, userCommands()...)
 	table = append(table, joinCommands()...)
+	table = append(table, certCommands()...)
 	table = append(table, sendCommand(), listenCommand(), traceCommand())
 	table = append(table, deadCommands()...)
 	table = append(table, subscriptionCommands()...)

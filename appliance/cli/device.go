@@ -37,7 +37,7 @@ type credential struct {
 }
 
 func deviceCommands() []*command {
-	return []*command{deviceAdd(), deviceImport(), deviceList(), deviceShow(), deviceToken(), deviceRotate(), deviceClaim(), remover("device rm", "ID", "/v1/devices/", "remove a device; what waits for it is cancelled")}
+	return []*command{deviceAdd(), deviceImport(), deviceList(), deviceShow(), deviceToken(), deviceRotate(), deviceClaim(), deviceCert(), remover("device rm", "ID", "/v1/devices/", "remove a device; what waits for it is cancelled")}
 }
 
 func deviceAdd() *command {

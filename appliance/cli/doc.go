@@ -7,8 +7,9 @@
 // Flags may stand anywhere, -x means --x, and -- ends them. Every command takes
 //
 //	-data DIR    data directory of the appliance on this machine (EDGEPOST_DATA; default "data")
-//	-url URL     its HTTP address instead, from elsewhere (EDGEPOST_URL)
+//	-url URL     its HTTP or HTTPS address instead, from elsewhere (EDGEPOST_URL)
 //	-token T     token of a device or key (EDGEPOST_TOKEN); the control socket needs none
+//	-fingerprint F, -cacert FILE   whom to trust at an https:// address (EDGEPOST_FINGERPRINT, EDGEPOST_CACERT)
 //	-json        machine-readable output: one object, or one a line
 //
 // A flag wins over the environment; -data and -url on the command line win over both variables.

@@ -46,7 +46,8 @@ func (c *call) helpAll(table []*command) error {
 	listCommands(&b, table)
 	b.WriteString(`
 Every command takes -data DIR (or -url URL and -token TOKEN) and -json. Flags may stand anywhere.
-Environment: EDGEPOST_DATA, EDGEPOST_URL, EDGEPOST_TOKEN.
+At an https:// URL -fingerprint or -cacert says whom to trust.
+Environment: EDGEPOST_DATA, EDGEPOST_URL, EDGEPOST_TOKEN, EDGEPOST_FINGERPRINT, EDGEPOST_CACERT.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unreachable, 4 refused, 5 timeout.
 More: edgepost help COMMAND
 `)

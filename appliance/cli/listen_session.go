@@ -62,7 +62,7 @@ type bye struct {
 // connect opens a connection. With a token the handshake carries it; without one we are the
 // control socket's owner, or anonymous, and the hello says so.
 func (l *listening) connect(ctx context.Context) (*session, error) {
-	d := websocket.Dialer{NetDialContext: l.client.dial, HandshakeTimeout: handshakeTimeout, Subprotocols: []string{"edgepost.v1.json"}}
+	d := websocket.Dialer{NetDialContext: l.client.dial, TLSClientConfig: l.client.tls, HandshakeTimeout: handshakeTimeout, Subprotocols: []string{"edgepost.v1.json"}}
 	h := http.Header{}
 	if l.client.auth != "" {
 		h.Set("Authorization", l.client.auth)

@@ -35,7 +35,7 @@ func (l *line) names() []string { return l.plain[:l.ended] }
 // flagKinds says of every flag of every command whether it stands alone (true) or takes a value.
 // One name is of one kind everywhere, so that a line can be taken apart before its command is known.
 func flagKinds(table []*command) map[string]bool {
-	kinds := map[string]bool{"data": false, "url": false, "token": false, "json": true, "h": true, "help": true}
+	kinds := map[string]bool{"data": false, "url": false, "token": false, "fingerprint": false, "cacert": false, "json": true, "h": true, "help": true}
 	for _, c := range table {
 		c.flags.VisitAll(func(f *flag.Flag) { kinds[f.Name] = isBool(f) })
 	}
@@ -111,6 +111,8 @@ func (c *call) parse(cmd *command, l line) error {
 	if !cmd.local {
 		fs.StringVar(&c.url, "url", "", "`URL` of an appliance elsewhere, such as http://192.168.1.1:8088")
 		fs.StringVar(&c.token, "token", "", "`TOKEN` of a device or key")
+		fs.StringVar(&c.fingerprint, "fingerprint", "", "trust the gateway whose `KEY` has it, at an https:// URL")
+		fs.StringVar(&c.cacert, "cacert", "", "trust gateways that a certificate in `FILE` vouches for, at an https:// URL")
 	}
 	c.given = map[string]bool{}
 	for _, g := range l.flags {
@@ -144,6 +146,9 @@ func (c *call) environment() {
 	}
 	if v := c.Getenv("EDGEPOST_TOKEN"); v != "" && !c.given["token"] {
 		c.token = v
+	}
+	if !c.given["fingerprint"] && !c.given["cacert"] {
+		c.fingerprint, c.cacert = c.Getenv("EDGEPOST_FINGERPRINT"), c.Getenv("EDGEPOST_CACERT")
 	}
 }
 
@@ -221,7 +226,7 @@ const maxWait = time.Minute
 func flagNames(cmd *command) []string {
 	set := map[string]bool{"data": true, "json": true}
 	if !cmd.local {
-		set["url"], set["token"] = true, true
+		set["url"], set["token"], set["fingerprint"], set["cacert"] = true, true, true, true
 	}
 	cmd.flags.VisitAll(func(f *flag.Flag) { set[f.Name] = true })
 	return slices.Sorted(maps.Keys(set))

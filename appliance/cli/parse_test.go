@@ -111,7 +111,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 func TestCompletion(t *testing.T) {
 	for line, want := range map[string]string{
 		`edgepost se`:              "serve send",
-		`edgepost device ""`:       "add import list show token rotate claim rm",
+		`edgepost device ""`:       "add import list show token rotate claim cert rm",
 		`edgepost device s`:        "show",
 		`edgepost device add -gr`:  "-group",
 		`edgepost -json dead r`:    "requeue",

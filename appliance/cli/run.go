@@ -113,9 +113,10 @@ type call struct {
 
 // common are the flags that every command takes.
 type common struct {
-	data, url, token string
-	json             bool
-	given            map[string]bool // flags on the command line
+	data, url, token    string
+	fingerprint, cacert string // whom to trust at an https:// url
+	json                bool
+	given               map[string]bool // flags on the command line
 }
 
 // note prints one line to standard error, in our name.

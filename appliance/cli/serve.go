@@ -18,8 +18,8 @@ const stopTimeout = 15 * time.Second
 
 // serving is what the flags of serve say.
 type serving struct {
-	config, http, https, mqtt string
-	anonymous                 bool
+	config, http, https, mqtt, mqtts string
+	anonymous                        bool
 }
 
 func serveCommand() *command {
@@ -30,8 +30,9 @@ A flag wins over the configuration file, and that over the defaults; scripts/edg
 every key. The log goes to standard error. SIGTERM and SIGINT stop it in order, a second one at once.`
 	c.flags.StringVar(&s.config, "config", "", "read the configuration from `FILE` (TOML)")
 	c.flags.StringVar(&s.http, "http", "", "serve API, WebSocket and page on `ADDR` (default "+appliance.DefaultHTTPAddr+")")
-	c.flags.StringVar(&s.https, "https", "", "serve them over TLS on `ADDR`; not in this version")
-	c.flags.StringVar(&s.mqtt, "mqtt", "", "serve MQTT on `ADDR` (default "+appliance.DefaultMQTTAddr+"); accepted, not yet served")
+	c.flags.StringVar(&s.https, "https", "", "serve them over TLS on `ADDR`, or off (default "+appliance.DefaultHTTPSAddr+")")
+	c.flags.StringVar(&s.mqtt, "mqtt", "", "serve MQTT on `ADDR` (default "+appliance.DefaultMQTTAddr+")")
+	c.flags.StringVar(&s.mqtts, "mqtts", "", "serve MQTT over TLS on `ADDR`, or off (default "+appliance.DefaultMQTTSAddr+")")
 	c.flags.BoolVar(&s.anonymous, "anonymous", false, "let everybody publish and subscribe everything, without a token")
 	c.run = func(ctx context.Context, call *call) error { return s.run(ctx, call) }
 	return c
@@ -52,7 +53,7 @@ func (s *serving) run(ctx context.Context, c *call) error {
 		}
 		return err
 	}
-	err = c.welcome(cfg, a.Addr(), a.MQTTAddr())
+	err = c.welcome(cfg, a)
 	if code := a.NewSetupCode(); code != "" {
 		c.note("set-up code %s: nobody may administer over the network yet. POST /v1/setup, or on this machine: %s admin passwd%s", code, c.prog, dataFlag(cfg.Data))
 	}
@@ -67,9 +68,6 @@ func (s *serving) run(ctx context.Context, c *call) error {
 // configure reads the configuration file and lays the flags over it.
 func (s *serving) configure(c *call) (appliance.Config, error) {
 	var cfg appliance.Config
-	if s.https != "" {
-		return cfg, usage("serve", "serve: flag -https: HTTPS is not in this version; leave the flag away, or put a TLS proxy in front")
-	}
 	if s.config != "" {
 		var err error
 		if cfg, err = appliance.LoadConfig(s.config); err != nil {
@@ -82,14 +80,20 @@ func (s *serving) configure(c *call) (appliance.Config, error) {
 	if s.http != "" {
 		cfg.HTTP.Addr = s.http
 	}
+	if s.https != "" {
+		cfg.HTTPS.Addr = s.https
+	}
 	if s.mqtt != "" {
 		cfg.MQTT.Addr = s.mqtt
+	}
+	if s.mqtts != "" {
+		cfg.MQTTS.Addr = s.mqtts
 	}
 	if s.anonymous {
 		cfg.OpenAnonymous()
 	}
 	if err := cfg.Validate(); err != nil { // the file was right, so it is a flag
-		text := strings.NewReplacer("http.addr:", "flag -http:", "mqtt.addr:", "flag -mqtt:").Replace(err.Error())
+		text := strings.NewReplacer("https.addr:", "flag -https:", "http.addr:", "flag -http:", "mqtts.addr:", "flag -mqtts:", "mqtt.addr:", "flag -mqtt:").Replace(err.Error())
 		return cfg, usage("serve", "serve: %s", text)
 	}
 	return cfg, nil // the appliance adds the defaults, and wants to know what was chosen
@@ -109,7 +113,8 @@ func (c *call) logger(level string) *slog.Logger {
 }
 
 // welcome says where the appliance is, and how to try it.
-func (c *call) welcome(cfg appliance.Config, addr, mqtt string) error {
+func (c *call) welcome(cfg appliance.Config, a *appliance.Appliance) error {
+	addr, mqtt := a.Addr(), a.MQTTAddr()
 	if cfg.AnonymousOpen() {
 		c.note("WARNING: anonymous access is open: whoever reaches %s may publish %s and subscribe %s without a token", addr,
 			orNone(joinFilters(cfg.Access.Anonymous.Publish)), orNone(joinFilters(cfg.Access.Anonymous.Subscribe)))
@@ -118,16 +123,35 @@ func (c *call) welcome(cfg appliance.Config, addr, mqtt string) error {
 		return c.printValue(struct {
 			Version string `json:"version"`
 			HTTP    string `json:"http"`
+			HTTPS   string `json:"https,omitempty"`
 			MQTT    string `json:"mqtt,omitempty"`
+			MQTTS   string `json:"mqtts,omitempty"`
+			Finger  string `json:"fingerprint,omitempty"`
 			Data    string `json:"data"`
-		}{c.Version, addr, mqtt, cfg.Data})
+		}{c.Version, addr, a.HTTPSAddr(), mqtt, a.MQTTSAddr(), a.Fingerprint(), cfg.Data})
 	}
 	also := "MQTT is not served: its port is another program's; choose one with -mqtt.\n"
 	if mqtt != "" {
 		also = "MQTT is served on " + mqtt + ".\n"
 	}
+	also += secured(a.HTTPSAddr(), a.MQTTSAddr(), a.Fingerprint())
 	return c.print(fmt.Sprintf("edgepost %s serves %s with its data in %s.\n%sTry it from another terminal: add a device, be it, and reach it.\n\n%s\n",
 		c.Version, reachable(addr), cfg.Data, also, tryIt(c.prog, cfg.Data)))
+}
+
+// secured says where TLS is served, and how to recognise it.
+func secured(https, mqtts, fingerprint string) string {
+	var ports []string
+	if https != "" {
+		ports = append(ports, "HTTPS on "+https)
+	}
+	if mqtts != "" {
+		ports = append(ports, "MQTT on "+mqtts)
+	}
+	if len(ports) == 0 {
+		return ""
+	}
+	return "Over TLS: " + strings.Join(ports, ", ") + ". Its key: " + fingerprint + "\n"
 }
 
 func orNone(s string) string {

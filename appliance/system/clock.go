@@ -234,6 +234,26 @@ func (c *Clock) Time() time.Time {
 	return time.Unix(0, s.Wall)
 }
 
+// Floored returns the wall time, or the floor while it is not trusted: for what must be judged by some time,
+// as certificates are.
+func (c *Clock) Floored() time.Time {
+	if t := c.Time(); !t.IsZero() {
+		return t
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Unix(0, c.floor)
+}
+
+// Built is when the program was built, or 2026 where that is not known: no certificate made by it begins
+// later.
+func (c *Clock) Built() time.Time {
+	if c.o.Built.UnixNano() > oldest {
+		return c.o.Built
+	}
+	return time.Unix(0, oldest)
+}
+
 // Run keeps the state on disk fresh until ctx is done: at once when it changed in a way that stamps
 // do not tell (a few times a boot), else every [Heartbeat], unless durable, which returns the
 // newest stamp of the log, shows that the log did it. It returns after a last save.

@@ -104,7 +104,13 @@ func (a *Authenticator) Tickets() *Tickets { return a.tickets }
 // is accepted even then: tokens are 190 random bits, so guesses gain nothing from it, and one misconfigured
 // device must not lock out its neighbours behind the same address. Tokens that a person chose are the exception:
 // those are looked at as slowly as [Backoff] says.
+//
+// A certificate comes first: its device is who asks. A token or a name beside it may only say the same; another's, or a
+// wrong one, is refused.
 func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Grant, error) {
+	if c.Device != "" {
+		return a.certified(ctx, c)
+	}
 	if c.Empty() {
 		if g, ok := GrantFrom(ctx); ok {
 			return g, nil
@@ -134,6 +140,29 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Grant
 func TooSoon(wait time.Duration) *message.Problem {
 	return message.Problemf(message.CodeTooMany, "too many failed sign-ins from this address; try again in %d s",
 		int64((wait+time.Second-1)/time.Second))
+}
+
+// certified authenticates who showed a device's certificate.
+func (a *Authenticator) certified(ctx context.Context, c Credentials) (*Grant, error) {
+	g, ok := a.Current(Device.String() + "/" + c.Device)
+	if !ok {
+		return nil, unauthorized("the certificate is of device %.64q, which is not registered any more", c.Device)
+	}
+	if c.Token == "" && c.Ticket == "" && (c.Name == "" || c.Name == c.Device) {
+		return g, nil
+	}
+	if c.Token != "" || c.Ticket != "" {
+		beside := c
+		beside.Device = ""
+		same, err := a.Authenticate(ctx, beside)
+		if err != nil {
+			return nil, err
+		}
+		if same.Principal() == g.Principal() {
+			return same, nil
+		}
+	}
+	return nil, unauthorized("the certificate is of device %.64q, but somebody else's name or token came with it; leave one of them away", c.Device)
 }
 
 // check returns the grant of right credentials, nil for wrong ones, and an error where the answer is another one.

@@ -23,13 +23,14 @@ type Credentials struct {
 	Token   string     // the secret of a device or key
 	Ticket  string     // a one-use ticket; only looked at when there is neither name nor token
 	Session string     // of a person who signed in; only looked at when there is nothing else
+	Device  string     // that the client's certificate has proved to be; "" none
 	Remote  netip.Addr // where the client connects from, for the throttle
 	Via     string     // the protocol, for people: "mqtt", "ws", "http"
 }
 
 // Empty reports whether the client presented nothing.
 func (c *Credentials) Empty() bool {
-	return c.Name == "" && c.Token == "" && c.Ticket == "" && c.Session == ""
+	return c.Name == "" && c.Token == "" && c.Ticket == "" && c.Session == "" && c.Device == ""
 }
 
 // Secrets that a device brings along.
@@ -50,6 +51,7 @@ func HashToken(token string) [sha256.Size]byte { return sha256.Sum256([]byte(tok
 // [message.Problem] with [message.CodeUnauthorized]; it is never taken for "no credentials".
 func FromRequest(r *http.Request) (Credentials, error) {
 	c := Credentials{Remote: remoteAddr(r.RemoteAddr), Via: "http"}
+	c.Device, _ = r.Context().Value(deviceKey{}).(string)
 	switch headers := r.Header.Values("Authorization"); len(headers) {
 	case 0:
 	case 1:
@@ -117,6 +119,14 @@ func remoteAddr(s string) netip.Addr {
 
 func unauthorized(format string, args ...any) *message.Problem {
 	return message.Problemf(message.CodeUnauthorized, format, args...)
+}
+
+type deviceKey struct{}
+
+// WithDevice returns a request's context that says which device its connection's certificate is of. Who
+// puts it in has checked that the certificate counts now.
+func WithDevice(ctx context.Context, device string) context.Context {
+	return context.WithValue(ctx, deviceKey{}, device)
 }
 
 type grantKey struct{}

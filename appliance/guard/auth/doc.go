@@ -2,6 +2,7 @@
 // Denied is the default.
 //
 //   - The first credential that is present decides; after its failure nothing else is tried.
+//   - A client's certificate is the first credential; a name and a token beside it must be the same device's.
 //   - No credentials at all is the anonymous principal where its rules are configured, else nobody.
 //   - An unknown name and a wrong token are one answer, in words and in time.
 //   - A device's inbox belongs to the device alone ([Grant.OwnsInbox]): an anonymous client whose

@@ -7,6 +7,7 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/guard/door"
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
@@ -26,6 +27,7 @@ type Core interface {
 	Members
 	Keys
 	Tokens
+	Certificates
 	DeadLetters
 	Monitor
 	Setup
@@ -165,6 +167,17 @@ type Tokens interface {
 	// RotateDevice gives a device a new token; the old one ends after the grace.
 	RotateDevice(ctx context.Context, g *auth.Grant, id string, grace time.Duration) (token string, err error)
 	NewTicket(g *auth.Grant) (ticket string, expires time.Duration)
+}
+
+// Certificates are what the gateway shows over TLS, and what devices show it. What is issued or revoked is durable on return.
+type Certificates interface {
+	ServedCertificate() (cert.Served, error)
+	Certificates(ctx context.Context, g *auth.Grant, device string) ([]cert.Issued, error)
+	IssueCertificate(ctx context.Context, g *auth.Grant, device string, csr []byte, days int) (pem []byte, c cert.Issued, err error)
+	RevokeCertificates(ctx context.Context, g *auth.Grant, device, serial string) (n int, err error)
+	// Authority returns the authority that signs for devices, PEM, nil before its first certificate; with
+	// renew a new one.
+	Authority(ctx context.Context, g *auth.Grant, renew bool) (pem []byte, err error)
 }
 
 // DeadLetters is what subscriptions gave up, for administrators.

@@ -16,6 +16,7 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
 )
@@ -223,6 +224,26 @@ func (f *fakeCore) RemoveKey(_ context.Context, _ *auth.Grant, name string) erro
 
 func (f *fakeCore) RotateDevice(_ context.Context, _ *auth.Grant, id string, grace time.Duration) (string, error) {
 	return "ep_rotated", f.note("RotateDevice %s %v", id, grace)
+}
+
+func (f *fakeCore) ServedCertificate() (cert.Served, error) {
+	return cert.Served{Source: "self-signed", Fingerprint: "sha256/x"}, f.note("ServedCertificate")
+}
+
+func (f *fakeCore) Certificates(_ context.Context, _ *auth.Grant, device string) ([]cert.Issued, error) {
+	return []cert.Issued{{Device: "lamp1", Serial: "4a"}}, f.note("Certificates %s", device)
+}
+
+func (f *fakeCore) IssueCertificate(_ context.Context, _ *auth.Grant, device string, csr []byte, days int) ([]byte, cert.Issued, error) {
+	return []byte("PEM"), cert.Issued{Device: device, Serial: "4a"}, f.note("IssueCertificate %s %s %d", device, csr, days)
+}
+
+func (f *fakeCore) RevokeCertificates(_ context.Context, _ *auth.Grant, device, serial string) (int, error) {
+	return 2, f.note("RevokeCertificates %s %s", device, serial)
+}
+
+func (f *fakeCore) Authority(_ context.Context, _ *auth.Grant, renew bool) ([]byte, error) {
+	return []byte("PEM"), f.note("Authority %v", renew)
 }
 
 func (f *fakeCore) NewTicket(*auth.Grant) (string, time.Duration) {

@@ -67,6 +67,13 @@ func (a *api) registerRoutes() []route {
 		{method: remove, pattern: "/v1/devices/{id}", serve: a.removeDevice},
 		{method: post, pattern: "/v1/devices/{id}/token", serve: a.rotateDevice},
 
+		{method: post, pattern: "/v1/devices/{id}/certificate", serve: a.issueCertificate},
+		{method: remove, pattern: "/v1/devices/{id}/certificate", query: []string{"serial"}, serve: a.revokeCertificates},
+		{method: get, pattern: "/v1/certificates", query: []string{"device"}, serve: a.listCertificates},
+		{method: get, pattern: "/v1/certificate", open: true, serve: a.showCertificate},
+		{method: get, pattern: "/v1/authority", serve: a.showAuthority},
+		{method: post, pattern: "/v1/authority", serve: a.renewAuthority},
+
 		{method: get, pattern: "/v1/groups", serve: a.listGroups},
 		{method: post, pattern: "/v1/groups", serve: a.addGroup},
 		{method: get, pattern: "/v1/groups/{name}", serve: a.showGroup},

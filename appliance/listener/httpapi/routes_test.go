@@ -83,6 +83,12 @@ var every = []struct {
 	{"DELETE /v1/users/{name}", "/v1/users/bob", "", 204, "RemoveUser bob", ""},
 	{"PUT /v1/users/{name}/password", tlsHost + "/v1/users/bob/password", `{"present":"old","password":"new"}`, 204, "SetPassword bob old new ", ""},
 	{"GET /v1/audit", "/v1/audit?after=3&limit=5", "", 200, "Audit 3 5", `{"records":[{"n":1,"action":"setup"},null]}`},
+	{"POST /v1/devices/{id}/certificate", "/v1/devices/lamp1/certificate", `{"csr":"C","days":30}`, 201, "IssueCertificate lamp1 C 30", `{"device":"lamp1","serial":"4a","until":"0001-01-01T00:00:00Z","pem":"PEM"}`},
+	{"DELETE /v1/devices/{id}/certificate", "/v1/devices/lamp1/certificate?serial=4a", "", 200, "RevokeCertificates lamp1 4a", `{"revoked":2}`},
+	{"GET /v1/certificates", "/v1/certificates?device=lamp1", "", 200, "Certificates lamp1", `{"certificates":[{"device":"lamp1","serial":"4a",`},
+	{"GET /v1/certificate", "/v1/certificate", "", 200, "ServedCertificate", `"fingerprint":"sha256/x"`},
+	{"GET /v1/authority", "/v1/authority", "", 200, "Authority false", `{"pem":"PEM"}`},
+	{"POST /v1/authority", "/v1/authority", "", 200, "Authority true", `{"pem":"PEM"}`},
 
 	{"GET /metrics", "/metrics", "", 200, "", "edgepost_published_total 5"},
 	{"GET /healthz", "/healthz", "", 200, "", `{"status":"ok"}`},
@@ -147,7 +153,7 @@ func TestEveryRouteWorks(t *testing.T) {
 }
 
 func TestEveryRouteNeedsCredentials(t *testing.T) {
-	open := []string{"/", "/page.css", "/page.js", "/glance.json", "/openapi.yaml", "/healthz", "/v1/ws", "/v1/stream"}
+	open := []string{"/", "/page.css", "/page.js", "/glance.json", "/openapi.yaml", "/healthz", "/v1/certificate", "/v1/ws", "/v1/stream"}
 	openRoutes := []string{"GET /v1/setup", "POST /v1/setup", "POST /v1/session", "POST /v1/claim"}
 	for _, e := range every {
 		s := start(t)

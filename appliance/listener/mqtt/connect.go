@@ -91,9 +91,11 @@ func (s *session) authenticate(p *packet.Packet) (*auth.Grant, *message.Problem)
 	}
 	ctx, cancel := s.srv.request()
 	defer cancel()
-	g, err := s.srv.o.Authenticator.Authenticate(ctx, auth.Credentials{
-		Name: string(p.Username), Token: string(p.Password), Remote: s.remote, Via: "mqtt",
-	})
+	c := auth.Credentials{Name: string(p.Username), Token: string(p.Password), Remote: s.remote, Via: "mqtt"}
+	if proved, ok := s.conn.(interface{ Device() string }); ok { // by a certificate, over TLS
+		c.Device = proved.Device()
+	}
+	g, err := s.srv.o.Authenticator.Authenticate(ctx, c)
 	if err != nil {
 		return nil, s.problemOf(err, "authenticate")
 	}

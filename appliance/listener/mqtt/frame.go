@@ -69,10 +69,11 @@ type input struct {
 	conn  net.Conn
 	pools *pools
 	raw   syscall.RawConn            // nil: the connection cannot be read without a buffer
+	wait  waiter                     // nil: neither can it be waited for without one
 	try   func(fd uintptr) (ok bool) // reads what is there into frame
 	err   error                      // of try
 	frame *frame                     // nil while nothing is there, or only rest
-	rest  []byte                     // part of a packet, while a raw connection waits for more of it
+	rest  []byte                     // part of a packet, while a connection that needs no buffer waits for more of it
 	need  int                        // bytes of the packet that is incomplete, if known
 	hot   bool                       // input comes faster than idleBytes at a time
 }
@@ -84,7 +85,13 @@ func newInput(conn net.Conn, p *pools) input {
 			in.raw = raw
 		}
 	}
+	in.wait, _ = conn.(waiter)
 	return in
+}
+
+// waiter is a connection that can be waited for without a buffer, as one of TLS.
+type waiter interface {
+	Wait() error // returns when Read has something, if only an error
 }
 
 // fill waits for input and reads it behind what is in the frame. An error may come with input.
@@ -98,6 +105,8 @@ func (in *input) fill() error {
 		return err
 	case in.raw != nil:
 		return in.fillRaw()
+	case in.wait != nil:
+		return in.fillWaiting()
 	default:
 		b := in.pools.idle.Get().(*[]byte)
 		n, err := in.conn.Read(*b)
@@ -121,6 +130,23 @@ func (in *input) fillRaw() error {
 		err = in.err
 	}
 	in.err = nil
+	return err
+}
+
+// fillWaiting does the same for a connection that is no descriptor.
+func (in *input) fillWaiting() error {
+	if err := in.wait.Wait(); err != nil {
+		return err
+	}
+	f := in.pools.frames.Get().(*frame)
+	had := copy(f.buf, in.rest)
+	n, err := in.conn.Read(f.buf[had:])
+	if n == 0 {
+		in.pools.frames.Put(f)
+		return err
+	}
+	f.n = had + n
+	in.frame, in.rest = f, nil
 	return err
 }
 
@@ -158,10 +184,10 @@ func (in *input) took(n int) {
 	f := in.frame
 	f.n = copy(f.buf, f.buf[n:f.n])
 	switch {
-	case f.n > 0 && in.raw != nil && in.need <= frameBytes && f.n < frameBytes:
+	case f.n > 0 && !in.blind() && in.need <= frameBytes && f.n < frameBytes:
 		in.rest = append([]byte(nil), f.buf[:f.n]...) // nobody can hold a whole buffer by sending half a packet
 		in.drop()
-	case f.n > 0 || in.hot && in.raw == nil:
+	case f.n > 0 || in.hot && in.blind():
 		if cap(f.buf) > frameKeepMax && in.need <= frameBytes && f.n <= frameBytes { // the large packet is through
 			f.buf = append(make([]byte, 0, frameBytes), f.buf[:f.n]...)[:frameBytes]
 		}
@@ -169,6 +195,9 @@ func (in *input) took(n int) {
 		in.drop()
 	}
 }
+
+// blind reports whether only a read with a buffer shows that there is input.
+func (in *input) blind() bool { return in.raw == nil && in.wait == nil }
 
 // drop gives the frame back.
 func (in *input) drop() {

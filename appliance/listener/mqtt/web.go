@@ -74,7 +74,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.release(nil)
 		return // the upgrader has answered
 	}
-	s.begin(&webConn{ws: conn}, c.Remote, early)
+	s.begin(&webConn{ws: conn, device: c.Device}, c.Remote, early)
 }
 
 // early is what the request itself proves; nil when it carries nothing.
@@ -123,10 +123,14 @@ func refuseHTTP(w http.ResponseWriter, status int, p *message.Problem) {
 // webConn is a WebSocket connection as a stream of bytes: a control packet may lie in several frames,
 // and a frame may hold several packets (5.0 §6). One goroutine reads, one writes.
 type webConn struct {
-	ws    *websocket.Conn
-	frame io.Reader // nil: at the end of a frame
-	once  sync.Once
+	ws     *websocket.Conn
+	device string    // that the client's certificate names; "" none
+	frame  io.Reader // nil: at the end of a frame
+	once   sync.Once
 }
+
+// Device is the device of the client's certificate; "" without one.
+func (c *webConn) Device() string { return c.device }
 
 var errText = errors.New("mqtt: a WebSocket frame that is not binary") // [MQTT-6.0.0-1]
 

@@ -72,7 +72,7 @@ func (s *session) greet(r *request, first bool) bool {
 		return s.greeted() || s.bye(codeProtocol, "the first object is no hello", 0)
 	}
 	s.hello = true
-	if s.greeted() && r.device == "" && r.token == "" {
+	if s.greeted() && r.token == "" && (r.device == "" || s.principal() == auth.Device.String()+"/"+r.device) {
 		s.reply(s.h.welcome(r.id, s.name))
 		return true
 	}
