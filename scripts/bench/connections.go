@@ -58,7 +58,8 @@ func connectionsSection(ctx context.Context, b *bench) ([]table, error) {
 	}
 	t.Notes = []string{"Growth of the server's VmRSS, which is shown in full in brackets. The kernel's socket buffers are not in it, on either side."}
 	t.Figures = all
-	return []table{t}, nil
+	secure, err := idleSecure(ctx, b, few)
+	return []table{t, secure}, err
 }
 
 func perConnection(i idled) figure {

@@ -27,6 +27,8 @@ type gateway struct {
 	data  string
 	addr  string       // of HTTP; stays the same over restarts
 	mqtt  string       // of MQTT, likewise
+	https string       // the same two over TLS
+	mqtts string
 	under []string     // what the process is started by
 	api   *http.Client // over the control socket
 	*process
@@ -38,7 +40,7 @@ func newGateway(b *bench) (*gateway, error) {
 		return nil, err
 	}
 	g := &gateway{b: b, data: data}
-	for _, into := range []*string{&g.addr, &g.mqtt} {
+	for _, into := range []*string{&g.addr, &g.mqtt, &g.https, &g.mqtts} {
 		if *into, err = freeAddress(); err != nil {
 			return nil, err
 		}
@@ -50,7 +52,7 @@ func newGateway(b *bench) (*gateway, error) {
 // start starts the process and returns how long it took until /healthz answered.
 func (g *gateway) start(ctx context.Context) (time.Duration, error) {
 	args := append(slices.Clone(g.under), g.b.binary, "serve", "-json", "-anonymous", "-config", g.data+".toml",
-		"-data", g.data, "-http", g.addr, "-mqtt", g.mqtt)
+		"-data", g.data, "-http", g.addr, "-mqtt", g.mqtt, "-https", g.https, "-mqtts", g.mqtts)
 	began := time.Now()
 	var err error
 	if g.process, err = spawn(g.data+".log", args); err != nil {

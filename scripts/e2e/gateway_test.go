@@ -143,7 +143,7 @@ func (g *gateway) start() {
 
 func (g *gateway) tryStart() error {
 	g.mu.Lock()
-	args := append([]string{"serve", "-data", g.dir, "-http", g.addr, "-mqtt", nowhere}, g.args...)
+	args := append([]string{"serve", "-data", g.dir, "-http", g.addr, "-mqtt", nowhere, "-https", nowhere, "-mqtts", nowhere}, g.args...)
 	name := program
 	if g.cwd != "" {
 		name = "bin/edgepost"

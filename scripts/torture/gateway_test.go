@@ -109,7 +109,7 @@ func (g *gateway) tryStart() error {
 	if g.binary != "" {
 		binary = g.binary
 	}
-	args := append(append([]string(nil), g.wrap...), binary, "serve", "-data", g.dir, "-http", g.addr, "-mqtt", nowhere, "-json")
+	args := append(append([]string(nil), g.wrap...), binary, "serve", "-data", g.dir, "-http", g.addr, "-mqtt", nowhere, "-https", "off", "-mqtts", "off", "-json")
 	if g.config != "" {
 		args = append(args, "-config", g.config)
 	}
