@@ -25,9 +25,9 @@ const logBudget = 6 << 30
 type gateway struct {
 	b     *bench
 	data  string
-	addr  string       // of HTTP; stays the same over restarts
-	mqtt  string       // of MQTT, likewise
-	https string       // the same two over TLS
+	addr  string // of HTTP; stays the same over restarts
+	mqtt  string // of MQTT, likewise
+	https string // the same two over TLS
 	mqtts string
 	under []string     // what the process is started by
 	api   *http.Client // over the control socket
