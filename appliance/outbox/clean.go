@@ -3,6 +3,7 @@ package outbox
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -65,10 +66,16 @@ func (k *keeper) clean() {
 			b.o.Log.Warn("cleaning the log failed, trying again later", "error", err)
 		}
 	}
-	if len(carry) > 0 {
-		if err := k.carry(carry, live); err != nil {
-			b.o.Log.Warn("carrying records forward failed, trying again later", "error", err)
-		}
+	if len(carry) == 0 {
+		return
+	}
+	if err := k.carry(carry, live); err != nil {
+		b.o.Log.Warn("carrying records forward failed, trying again later", "error", err)
+	} else if over {
+		// One pass carries neighbours only. There may be more, and while publishers are refused nothing else
+		// would start the next pass. It ends: what was carried holds nothing to carry.
+		k.passed.head = math.MaxUint64
+		k.wake()
 	}
 }
 

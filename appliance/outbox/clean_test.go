@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -341,5 +342,56 @@ func TestSnapshotsForRoomArePaced(t *testing.T) {
 	most := snapshotBurst/size + int(span/time.Second)*snapshotPace/size + 1
 	if written > most || written < most-2 {
 		t.Fatalf("%d snapshots of %d bytes in %v, want about %d", written, size, span, most)
+	}
+}
+
+// TestCarryingGoesOnWhileThereIsNoRoom: mostly dead generations that are no neighbours are all carried
+// while nothing is stored and no time passes.
+func TestCarryingGoesOnWhileThereIsNoRoom(t *testing.T) {
+	x := newBox(t, func(o *Options) { o.MaxBytes = 1; o.RetainBytes = 1 })
+	const dead = 4 // every other generation keeps one of its records, those between keep all
+	for n := range 2 * dead {
+		var seqs []uint64
+		for begun := x.Stats().Rotations; x.Stats().Rotations == begun || len(seqs) < 2; {
+			x.full.Store(false)
+			seqs = append(seqs, x.publish("a").Seq)
+		}
+		if n%2 == 0 {
+			x.end(message.Delivered, seqs[1:len(seqs)-1]...) // the last is the next generation's first
+		}
+	}
+	x.snapshot()
+	x.snapshot()
+	carried := func() (n int) {
+		for _, g := range x.log.Generations() {
+			if g.Kind == wal.Cold {
+				n++
+			}
+		}
+		return n
+	}
+	owed := x.owed()
+	k := &x.keep
+	k.roomCredit = math.MinInt64 / 2 // no snapshots for room either
+	for range 2 * dead {
+		x.pass()
+		if k.passed.head != math.MaxUint64 { // on a full disk what the pass notes does not come into the log
+			k.passed.head = x.Head()
+		}
+	}
+	if n := carried(); n < dead-1 {
+		t.Fatalf("%d cold generations, want one for each of the %d that are mostly dead", n, dead)
+	}
+	before := x.Stats().Bytes
+	for range 3 {
+		x.pass()
+	}
+	if x.Stats().Bytes != before {
+		t.Fatal("what was carried is carried again and again")
+	}
+	for _, seq := range owed {
+		if _, err := x.Read(seq); err != nil {
+			t.Fatalf("%d is owed: %v", seq, err)
+		}
 	}
 }
