@@ -51,6 +51,7 @@ func (a *Appliance) listen() error {
 	})
 	k.kick = func(principal string) {
 		sockets.Kick(principal)
+		streams.Kick(principal)
 		broker.Kick(principal)
 	}
 	api := httpapi.New(httpapi.Options{

@@ -101,7 +101,7 @@ func joinApprove() *command {
 	c.flags.Var(list[string]{&d.Groups}, "group", "put it into `GROUP`, made if it does not exist; may be repeated")
 	c.flags.StringVar(&d.Label, "label", "", "`TEXT` for people, in any language")
 	c.flags.StringVar(&d.Profile, "profile", "", "it speaks MQTT as a `NAME` does: tasmota, zigbee2mqtt, esphome, shelly or homeassistant")
-	c.flags.StringVar(&d.Fingerprint, "fingerprint", "", "which one, when two wait under the name: `HEX` of join list")
+	c.flags.StringVar(&d.Fingerprint, "which", "", "when two wait under the name: the one with the fingerprint `HEX` of join list")
 	ruleFlags(c.flags, &d.Rules)
 	c.run = func(ctx context.Context, call *call) error {
 		d.ID = call.args[0]
@@ -113,7 +113,7 @@ func joinApprove() *command {
 func joinRefuse() *command {
 	print := ""
 	c := &command{name: "join refuse", args: "NAME", short: "send a device away that waits", flags: newFlags()}
-	c.flags.StringVar(&print, "fingerprint", "", "which one, when two wait under the name: `HEX` of join list")
+	c.flags.StringVar(&print, "which", "", "when two wait under the name: the one with the fingerprint `HEX` of join list")
 	c.run = func(ctx context.Context, call *call) error {
 		return call.change(ctx, http.MethodPost, "/v1/join/"+url.PathEscape(call.args[0])+"/refuse", map[string]string{"fingerprint": print})
 	}

@@ -53,7 +53,7 @@ func TestPermitJoin(t *testing.T) {
 	if r := b.run("join", "approve", "plug"); r.code != 4 || !strings.Contains(r.errout, "fingerprint") {
 		t.Errorf("two wait as plug, and one of them is approved: %+v", r)
 	}
-	b.must(nil, "join", "approve", "plug", "-fingerprint", first, "-label", "Stecker", "-group", "hall")
+	b.must(nil, "join", "approve", "plug", "-which", first, "-label", "Stecker", "-group", "hall")
 	b.must(nil, "join", "approve", "meter")
 	b.must(nil, "join", "approve", "panel")
 	b.must(nil, "join", "refuse", "nosy")

@@ -226,6 +226,6 @@ func (d *Door) oneLocked(name, print string) (*waiting, error) {
 	for i, w := range found {
 		prints[i] = w.Fingerprint + " from " + w.From.String()
 	}
-	return nil, message.Problemf(message.CodeBadRequest, "%d devices wait under the name %s with different passwords (%s); say which by its fingerprint",
+	return nil, message.Problemf(message.CodeBadRequest, "%d devices wait under the name %s with different passwords (%s); say which by its fingerprint (join approve -which)",
 		len(found), name, strings.Join(prints, ", "))
 }

@@ -52,6 +52,9 @@ type Server struct {
 	o       Options
 	open    atomic.Int64
 	buffers sync.Pool
+
+	mu      sync.Mutex
+	streams map[*stream]string // whose each is
 }
 
 // New makes a server. It starts no goroutine: each stream runs on its request's.
@@ -65,12 +68,35 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, buffers: sync.Pool{New: func() any { return new([]byte) }}}
+	return &Server{o: o, buffers: sync.Pool{New: func() any { return new([]byte) }}, streams: make(map[*stream]string)}
 }
 
 func or[T int | int64 | time.Duration](v *T, def T) {
 	if *v <= 0 {
 		*v = def
+	}
+}
+
+// Kick ends the principal's streams: it was removed, or its credential ended.
+func (s *Server) Kick(principal string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t, whose := range s.streams {
+		if whose == principal {
+			t.Lost(courier.Removed)
+		}
+	}
+}
+
+// know has Kick find the stream until forget is called.
+func (s *Server) know(t *stream, principal string) (forget func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[t] = principal
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.streams, t)
 	}
 }
 
@@ -91,6 +117,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := newStream(s.o.Queue, s.o.QueueBytes)
+	defer s.know(t, grant.Principal())()
 	a, gap, err := s.o.Core.Subscribe(r.Context(), grant, req, t, courier.AttachOptions{AutoSettle: true})
 	if err != nil {
 		s.o.Refuse(w, r, err)
