@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -381,7 +382,8 @@ func (k *core) DeadLetter(_ context.Context, g *auth.Grant, entry uint64) (messa
 }
 
 // Requeue has one delivered after all, to the same subscription.
-func (k *core) Requeue(ctx context.Context, g *auth.Grant, entry uint64) (message.StoredAs, error) {
+func (k *core) Requeue(ctx context.Context, g *auth.Grant, entry uint64) (as message.StoredAs, err error) {
+	defer func() { k.audited(ctx, g, "dead.requeue", strconv.FormatUint(entry, 10), err) }()
 	if err := admin(g); err != nil {
 		return message.StoredAs{}, err
 	}

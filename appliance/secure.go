@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"edgepost/appliance/guard"
 	"edgepost/appliance/guard/auth"
@@ -138,7 +139,8 @@ func (k *core) Certificates(_ context.Context, g *auth.Grant, device string) ([]
 }
 
 // IssueCertificate signs a device's request; the device may ask for itself.
-func (k *core) IssueCertificate(_ context.Context, g *auth.Grant, device string, csr []byte, days int) ([]byte, cert.Issued, error) {
+func (k *core) IssueCertificate(ctx context.Context, g *auth.Grant, device string, csr []byte, days int) (pem []byte, made cert.Issued, err error) {
+	defer func() { k.audited(ctx, g, "certificate.issue", device, err) }()
 	if err := admin(g); err != nil && !g.OwnsInbox(device) {
 		return nil, cert.Issued{}, err
 	}
@@ -153,7 +155,8 @@ func (k *core) IssueCertificate(_ context.Context, g *auth.Grant, device string,
 }
 
 // RevokeCertificates ends a device's certificates, or the one with the serial number, and its connections.
-func (k *core) RevokeCertificates(_ context.Context, g *auth.Grant, device, serial string) (int, error) {
+func (k *core) RevokeCertificates(ctx context.Context, g *auth.Grant, device, serial string) (n int, err error) {
+	defer func() { k.audited(ctx, g, "certificate.revoke", strings.TrimSpace(device+" "+serial), err) }()
 	if err := admin(g); err != nil {
 		return 0, err
 	}
@@ -161,7 +164,7 @@ func (k *core) RevokeCertificates(_ context.Context, g *auth.Grant, device, seri
 	if err != nil {
 		return 0, err
 	}
-	n, err := c.Revoke(device, serial)
+	n, err = c.Revoke(device, serial)
 	if err == nil && n == 0 && serial != "" {
 		err = message.Problemf(message.CodeNotFound, "device %.64q has no certificate with the serial number %.64q", device, serial)
 	}
@@ -170,7 +173,10 @@ func (k *core) RevokeCertificates(_ context.Context, g *auth.Grant, device, seri
 
 // Authority returns the authority for devices, PEM. With renew it is a new one, and all certificates of devices
 // end.
-func (k *core) Authority(_ context.Context, g *auth.Grant, renew bool) ([]byte, error) {
+func (k *core) Authority(ctx context.Context, g *auth.Grant, renew bool) (pem []byte, err error) {
+	if renew {
+		defer func() { k.audited(ctx, g, "certificate.authority", "", err) }()
+	}
 	if err := admin(g); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -196,6 +197,88 @@ func TestPasswordsOnlyWhereNobodyReadsAlong(t *testing.T) {
 		plain.person().expect(403, "POST", "/v1/session", sign, h, "https")
 	}
 	plain.person().expect(403, "POST", "/v1/setup", `{"code":"x","name":"eve","password":"`+password+`"}`, "Via", "1.1 x")
+}
+
+// TestSignInOverHTTPS: the cookie of HTTPS is taken there and nowhere else.
+func TestSignInOverHTTPS(t *testing.T) {
+	secure := freeAddr(t)
+	g := newGateway(t, "-https", secure)
+	g.start()
+	if r := g.typed(password, "admin", "passwd"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	browser := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // its certificate is another test's business
+	defer browser.CloseIdleConnections()
+	ask := func(method, path, body, cookie string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequest(method, "https://"+secure+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cookie != "" {
+			req.Header.Set("Cookie", cookie)
+		}
+		res, err := browser.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res
+	}
+	res := ask("POST", "/v1/session", `{"name":"admin","password":"`+password+`"}`, "")
+	k := res.Header.Get("Set-Cookie")
+	if res.StatusCode != 201 || !strings.HasPrefix(k, "__Host-ep=") || !strings.Contains(k, "Secure") {
+		t.Fatalf("%d %q", res.StatusCode, k)
+	}
+	cookie, _, _ := strings.Cut(k, ";")
+	if res := ask("GET", "/v1/devices", "", cookie); res.StatusCode != 200 {
+		t.Errorf("%d", res.StatusCode)
+	}
+	if res := ask("GET", "/v1/devices", "", strings.Replace(cookie, "__Host-ep", "ep-local", 1)); res.StatusCode != 401 {
+		t.Errorf("the cookie of plain HTTP counts over HTTPS: %d", res.StatusCode)
+	}
+	p := g.person()
+	p.cookie = cookie
+	p.expect(401, "GET", "/v1/devices", "")
+}
+
+// TestRemovedMeansDisconnected: every kind of connection of a key or device ends when it is removed.
+func TestRemovedMeansDisconnected(t *testing.T) {
+	g := newGateway(t)
+	g.start()
+	app, lamp := g.addFreeKey(), g.addDevice("lamp1")
+	events, stop := g.stream(t, app, "topic=a/%23")
+	defer stop()
+	program, err := g.dial("", app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.close()
+	device, err := g.dial("lamp1", lamp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.close()
+	within(t, 20*time.Second, "the stream is not open", func() bool {
+		g.api(app).publish(t, "a/b", "x")
+		select {
+		case <-events:
+			return true
+		default:
+			return false
+		}
+	})
+	g.must(nil, "key", "rm", "app")
+	g.must(nil, "device", "rm", "lamp1")
+	if !ended(program) || !ended(device) {
+		t.Error("a WebSocket goes on")
+	}
+	for e := range events { // until curl ends, which it does after 30 s at the latest
+		if e.name == "bye" && strings.Contains(e.data, "removed") {
+			return
+		}
+	}
+	t.Error("the stream ended without a reason, or went on")
 }
 
 // TestBrowserAttacks has a signed-in person's browser open a hostile page.
