@@ -14,7 +14,7 @@ import (
 
 // resumeWithin is how soon publishers must be served again once there is space. When the disk was filled
 // again and again the log's own cleaning is paced, for the flash: a snapshot with all 16,384 idempotency
-// keys, which only a long run collects, then waits 12 seconds for its turn.
+// keys, which only a long run collects, then waits 6 seconds for its turn, twice.
 func resumeWithin() time.Duration {
 	if long() {
 		return 25 * time.Second
