@@ -226,7 +226,7 @@ func (k *core) reconcile(ctx context.Context) error {
 	}
 	for _, name := range k.c.Names(courier.Named) {
 		owner := name[:strings.LastIndexByte(name, '/')]
-		if _, ok := k.Current(owner); !ok && owner != "anonymous" {
+		if !k.Exists(owner) && owner != "anonymous" {
 			if err := k.c.Remove(ctx, name); err != nil {
 				return err
 			}

@@ -183,7 +183,7 @@ func ours(dir string) error {
 		switch e.Name() {
 		case "outbox", "registry", "clock":
 			return nil
-		case "lost+found", ".probe", "blobs", "tls", "control.sock":
+		case "lost+found", ".probe", "blobs", "tls", "jwks", "control.sock":
 		default:
 			return fmt.Errorf("data directory %s holds other things (%s) and nothing of edgepost; choose an empty one with -data", dir, e.Name())
 		}
@@ -251,9 +251,13 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	if a.cfg.AnonymousOpen() {
 		anonymous = &a.cfg.Access.Anonymous
 	}
+	tokens, err := a.trustIssuers()
+	if err != nil {
+		return err
+	}
 	k.desk, k.door, k.log, k.wall = account.New(k.reg, nil), door.New(nil), a.o.Log, a.clock.Time
 	k.Authenticator = auth.New(auth.Options{
-		Directory: k.reg, Anonymous: anonymous, Session: k.desk.Sessions().User, Stranger: k.door.Knock,
+		Directory: k.reg, Anonymous: anonymous, Session: k.desk.Sessions().User, Stranger: k.door.Knock, Tokens: tokens,
 	})
 	k.batch, k.status = a.cfg.Limits.MaxMessage, a.fillStatus
 	k.kick = func(string) {}

@@ -35,6 +35,7 @@ type Config struct {
 	Delivery DeliveryConfig  `key:"delivery"`
 	Limits   LimitsConfig    `key:"limits"`
 	History  []HistoryConfig `key:"history"`
+	Issuers  []IssuerConfig  `key:"issuer"`
 	Access   AccessConfig    `key:"access"`
 }
 
@@ -247,6 +248,7 @@ func (c *Config) mistakes() Mistakes {
 	k.count("limits.max_connections", c.Limits.MaxConnections, 1_000_000)
 	k.count("limits.max_subscriptions", c.Limits.MaxSubscriptions, 100_000)
 	k.history(c.History)
+	k.issuers(c.Issuers)
 	k.rules("access.anonymous", &c.Access.Anonymous)
 	return k.found
 }

@@ -224,9 +224,11 @@ func (l *loader) set(key string, val any, field reflect.Value) {
 		*p = listOf[string](l, key, val)
 	case *[]message.Filter:
 		*p = listOf[message.Filter](l, key, val)
-	case *[]HistoryConfig:
-		l.histories(key, val, p)
 	default:
+		if field.Kind() == reflect.Slice {
+			l.sections(key, val, field)
+			return
+		}
 		table, ok := val.(map[string]any)
 		if !ok {
 			l.mistake(key, "it is a section; write [%s] on a line of its own and its keys below", key)
@@ -239,7 +241,8 @@ func (l *loader) set(key string, val any, field reflect.Value) {
 	}
 }
 
-func (l *loader) histories(key string, val any, into *[]HistoryConfig) {
+// sections sets a list of sections, [[key]].
+func (l *loader) sections(key string, val any, into reflect.Value) {
 	tables, ok := val.([]map[string]any)
 	if list, isList := val.([]any); isList && len(list) == 0 {
 		ok = true
@@ -248,9 +251,9 @@ func (l *loader) histories(key string, val any, into *[]HistoryConfig) {
 		l.mistake(key, "it is a list of sections; write [[%s]] on a line of its own and its keys below", key)
 		return
 	}
-	*into = make([]HistoryConfig, len(tables))
+	into.Set(reflect.MakeSlice(into.Type(), len(tables), len(tables)))
 	for i, t := range tables {
-		l.section(at(key, i)+".", t, reflect.ValueOf(&(*into)[i]).Elem())
+		l.section(at(key, i)+".", t, into.Index(i))
 	}
 }
 

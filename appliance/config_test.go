@@ -75,7 +75,7 @@ func allKeys(prefix string, t reflect.Type) []string {
 		switch {
 		case f.Type.Kind() == reflect.Struct:
 			keys = append(keys, allKeys(key+".", f.Type)...)
-		case f.Type == reflect.TypeFor[[]HistoryConfig]():
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
 			keys = append(keys, allKeys(key+"[0].", f.Type.Elem())...)
 		default:
 			keys = append(keys, key)

@@ -60,7 +60,7 @@ func (k *core) admit(g *auth.Grant, m *message.Message) error {
 	if int64(len(m.Payload)) > k.batch {
 		return message.Problemf(message.CodeTooLarge, "the payload has %d bytes; [limits] max_message is %d", len(m.Payload), k.batch)
 	}
-	g, err := k.now(g)
+	g, err := k.Now(g)
 	if err != nil {
 		return err
 	}
@@ -92,16 +92,6 @@ func (k *core) admit(g *auth.Grant, m *message.Message) error {
 		return message.Problemf(message.CodeUnknownGroup, "there is no group %.64q; add it with: edgepost group add %.64s", group, group)
 	}
 	return nil
-}
-
-// now is what the principal may do at the moment: a session holds the grant it began with, and rules
-// change and are revoked while it lasts.
-func (k *core) now(g *auth.Grant) (*auth.Grant, error) {
-	current, ok := k.Current(g.Principal())
-	if !ok {
-		return nil, message.Problemf(message.CodeUnauthorized, "%s is not registered any more", g.Principal())
-	}
-	return current, nil
 }
 
 func (k *core) reserved(t message.Topic) bool {
@@ -218,7 +208,7 @@ func (k *core) maySubscribe(g *auth.Grant, f message.Filter) error {
 	if _, err := message.ParseFilter(string(f)); err != nil {
 		return err
 	}
-	g, err := k.now(g)
+	g, err := k.Now(g)
 	if err != nil {
 		return err
 	}
@@ -330,7 +320,7 @@ func (k *core) Fetch(ctx context.Context, g *auth.Grant, ref courier.Ref, most i
 	if err != nil {
 		return nil, err
 	}
-	return k.c.Fetch(ctx, name, most, wait)
+	return k.c.Fetch(ctx, name, most, min(wait, k.Left(g)))
 }
 
 // Acknowledge settles what was fetched.

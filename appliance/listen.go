@@ -94,6 +94,7 @@ func (a *Appliance) listen() error {
 	if err := errors.Join(a.listenMQTT(broker), a.listenSecure(web, broker)); err != nil {
 		return err
 	}
+	a.background("tokens", func(ctx context.Context) { k.endTokens(ctx, sockets, broker) })
 	a.onStop("websocket", sockets.Close)
 	a.background("memory", func(ctx context.Context) {
 		trim(ctx, func() int { return places.taken() + a.secured.taken() + int(broker.Stats().Connections) })

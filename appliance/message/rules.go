@@ -17,25 +17,52 @@ func (r *Rules) MayReceive(t Topic) bool { return allows(r.Subscribe, r.DenySubs
 // MaySubscribe reports whether the rules allow the filter: an allowing filter covers all of it, and
 // no denying filter does. A deny that only overlaps is enforced message by message, at delivery.
 func (r *Rules) MaySubscribe(f Filter) bool {
-	return !covered(r.DenySubscribe, f) && covered(r.Subscribe, f)
+	return covered(r.DenySubscribe, f) == "" && covered(r.Subscribe, f) != ""
 }
 
-func covered(by []Filter, f Filter) bool {
+// NoRule is what explanations say when nothing allows it.
+const NoRule = "no rule allows it"
+
+// ExplainPublish is MayPublish, and says by which rule.
+func (r *Rules) ExplainPublish(t Topic) (ok bool, by string) {
+	return explain("publish", matched(r.Publish, t), matched(r.DenyPublish, t))
+}
+
+// ExplainSubscribe is MaySubscribe, and says by which rule.
+func (r *Rules) ExplainSubscribe(f Filter) (ok bool, by string) {
+	return explain("subscribe", covered(r.Subscribe, f), covered(r.DenySubscribe, f))
+}
+
+func explain(action string, allow, deny Filter) (ok bool, by string) {
+	switch {
+	case deny != "":
+		return false, "deny_" + action + " " + string(deny)
+	case allow != "":
+		return true, action + " " + string(allow)
+	}
+	return false, NoRule
+}
+
+// covered returns the first filter that covers all of f, "" when none does; the empty filter is none.
+func covered(by []Filter, f Filter) Filter {
 	for _, b := range by {
 		if b.Covers(f) {
-			return true
+			return b
 		}
 	}
-	return false
+	return ""
 }
 
-func allows(allow, deny []Filter, t Topic) bool { return !matched(deny, t) && matched(allow, t) }
+func allows(allow, deny []Filter, t Topic) bool {
+	return matched(deny, t) == "" && matched(allow, t) != ""
+}
 
-func matched(by []Filter, t Topic) bool {
+// matched returns the first filter that selects the topic, "" when none does.
+func matched(by []Filter, t Topic) Filter {
 	for _, f := range by {
 		if f.Match(t) {
-			return true
+			return f
 		}
 	}
-	return false
+	return ""
 }

@@ -338,7 +338,7 @@ func TestTicketTableIsBounded(t *testing.T) {
 	if n := len(tk.open); n != maxTicketsOfOne+1 {
 		t.Errorf("%d tickets open", n)
 	}
-	if p, ok := tk.Redeem(first); !ok || p != "key/quiet" {
+	if p, _, ok := tk.Redeem(first); !ok || p != "key/quiet" {
 		t.Error("one principal crowded another out")
 	}
 	for i := range 3 * maxTickets {

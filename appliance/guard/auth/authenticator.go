@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edgepost/appliance/guard/jwt"
 	"edgepost/appliance/message"
 )
 
@@ -41,10 +42,12 @@ type Options struct {
 	Anonymous *message.Rules                 // what a client without credentials may do; nil: nothing, it is refused
 	Session   func(id string) (string, bool) // the user whose session it is; nil: nobody signs in
 	Stranger  func(c Credentials) error      // asked about a name that nobody has; nil, or nil from it: a wrong name as any other
+	Tokens    Verifier                       // of JSON Web Tokens; nil: they are refused like any unknown token
 	Now       func() time.Time               // nil: time.Now
 }
 
-// Authenticator turns credentials into grants. It is safe for concurrent use and does no I/O.
+// Authenticator turns credentials into grants. It is safe for concurrent use and does no I/O itself;
+// a [Verifier] may ask an issuer for its keys.
 //
 // Invariant: a cached grant was built from an entry read at or after the cache's version.
 type Authenticator struct {
@@ -57,6 +60,7 @@ type Authenticator struct {
 	backoff   *Backoff // of tokens that people chose
 	session   func(id string) (string, bool)
 	stranger  func(c Credentials) error
+	subjects  *subjects // nil: no tokens of issuers are accepted
 
 	mu      sync.RWMutex
 	version uint64            // of the directory when grants was emptied
@@ -77,6 +81,9 @@ func New(o Options) *Authenticator {
 		session:  o.Session,
 		stranger: o.Stranger,
 		grants:   make(map[string]*Grant),
+	}
+	if o.Tokens != nil {
+		a.subjects = newSubjects(o.Tokens)
 	}
 	a.SetAnonymous(o.Anonymous)
 	return a
@@ -120,7 +127,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Grant
 		}
 		return nil, unauthorized("credentials are needed: Authorization: Bearer TOKEN, or Basic with a device id or key name and its token")
 	}
-	g, err := a.check(&c)
+	g, err := a.check(ctx, &c)
 	if g != nil || err != nil {
 		return g, err
 	}
@@ -166,9 +173,9 @@ func (a *Authenticator) certified(ctx context.Context, c Credentials) (*Grant, e
 }
 
 // check returns the grant of right credentials, nil for wrong ones, and an error where the answer is another one.
-func (a *Authenticator) check(c *Credentials) (*Grant, error) {
+func (a *Authenticator) check(ctx context.Context, c *Credentials) (*Grant, error) {
 	if c.Name == "" && c.Token == "" {
-		return a.checkIssued(c), nil
+		return a.checkIssued(c)
 	}
 	version := a.dir.Version()
 	hash := HashToken(c.Token)
@@ -186,33 +193,37 @@ func (a *Authenticator) check(c *Credentials) (*Grant, error) {
 	}
 	// No token has the hash zero, which stands for none.
 	same := subtle.ConstantTimeCompare(hash[:], e.TokenHash[:])|subtle.ConstantTimeCompare(hash[:], e.OldHash[:]) == 1
-	if !same || !known || c.Token == "" || e.Guessable && c.Name == "" { // a short token counts only with its name
-		if !known && c.Name != "" && a.stranger != nil {
-			return nil, a.stranger(*c)
+	switch {
+	case same && known && c.Token != "" && (!e.Guessable || c.Name != ""): // a short token counts only with its name
+		if e.Guessable {
+			a.backoff.Succeeded(c.Remote, c.Name)
 		}
-		return nil, nil //nolint:nilnil // wrong credentials
+		return a.grant(&e, version), nil
+	case a.subjects != nil && jwt.LooksLike(c.Token):
+		return a.checkJWT(ctx, c)
+	case !known && c.Name != "" && a.stranger != nil:
+		return nil, a.stranger(*c)
 	}
-	if e.Guessable {
-		a.backoff.Succeeded(c.Remote, c.Name)
-	}
-	return a.grant(&e, version), nil
+	return nil, nil //nolint:nilnil // wrong credentials
 }
 
-// checkIssued checks what we issued to somebody who had proved before who it is.
-func (a *Authenticator) checkIssued(c *Credentials) *Grant {
+// checkIssued checks what we issued to somebody who had proved before who it is; nil when it is nothing.
+func (a *Authenticator) checkIssued(c *Credentials) (*Grant, error) {
 	principal, ok := "", false
+	var g *Grant
 	switch {
 	case c.Ticket != "":
-		principal, ok = a.tickets.Redeem(c.Ticket)
+		if principal, g, ok = a.tickets.Redeem(c.Ticket); g != nil {
+			return a.Now(g)
+		}
 	case a.session != nil:
 		principal, ok = a.session(c.Session)
 		principal = User.String() + "/" + principal
 	}
-	if !ok {
-		return nil
+	if ok {
+		g, _ = a.Current(principal)
 	}
-	g, _ := a.Current(principal)
-	return g
+	return g, nil
 }
 
 // Version changes whenever an answer of [Authenticator.Current] may have changed.
@@ -227,6 +238,9 @@ func (a *Authenticator) Current(principal string) (*Grant, bool) {
 	case "anonymous":
 		g := a.anonymous.Load()
 		return g, g != nil
+	}
+	if strings.HasPrefix(principal, subjectPrefix) {
+		return a.subjects.newest(principal)
 	}
 	version := a.dir.Version()
 	a.mu.RLock()

@@ -13,14 +13,14 @@ import (
 
 // Limits of what a client may present, in bytes.
 const (
-	maxHeader = 8 << 10 // a JSON Web Token fits
+	maxHeader = 12 << 10 // a JSON Web Token of [jwt.MaxToken] bytes fits, in Basic too
 	maxTicket = 256
 )
 
 // Credentials is what a client presented. All of Name, Token, Ticket and Session empty is the anonymous client.
 type Credentials struct {
 	Name    string     // device id or key name; "" when the token alone decides
-	Token   string     // the secret of a device or key
+	Token   string     // the secret of a device or key, or a JSON Web Token
 	Ticket  string     // a one-use ticket; only looked at when there is neither name nor token
 	Session string     // of a person who signed in; only looked at when there is nothing else
 	Device  string     // that the client's certificate has proved to be; "" none

@@ -29,6 +29,7 @@ type Tickets struct {
 
 type ticket struct {
 	principal string
+	grant     *Grant // when a token with an end proved it: the ticket must not outlive that; else nil
 	ends      time.Time
 }
 
@@ -43,11 +44,14 @@ func (t *Tickets) Issue(g *Grant) (string, time.Duration) {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails: see crypto/rand
 	s := base64.RawURLEncoding.EncodeToString(secret[:])
-	principal, now := g.Principal(), t.now()
+	k := ticket{principal: g.Principal(), ends: t.now().Add(TicketTTL)}
+	if g.token != nil {
+		k.grant = g
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.makeRoomLocked(principal, now)
-	t.open[HashToken(s)] = ticket{principal: principal, ends: now.Add(TicketTTL)}
+	t.makeRoomLocked(k.principal, t.now())
+	t.open[HashToken(s)] = k
 	return s, TicketTTL
 }
 
@@ -78,8 +82,9 @@ func (t *Tickets) makeRoomLocked(principal string, now time.Time) {
 	}
 }
 
-// Redeem uses a ticket up and returns its principal; false when it is unknown, used or too old.
-func (t *Tickets) Redeem(s string) (principal string, ok bool) {
+// Redeem uses a ticket up and returns its principal, and the grant if it has an end of its own (else
+// nil); false when the ticket is unknown, used or too old.
+func (t *Tickets) Redeem(s string) (principal string, g *Grant, ok bool) {
 	hash := HashToken(s) // looked up by hash: the time of the look-up tells nothing about the ticket
 	now := t.now()
 	t.mu.Lock()
@@ -87,7 +92,7 @@ func (t *Tickets) Redeem(s string) (principal string, ok bool) {
 	k, ok := t.open[hash]
 	delete(t.open, hash)
 	if !ok || !now.Before(k.ends) {
-		return "", false
+		return "", nil, false
 	}
-	return k.principal, true
+	return k.principal, k.grant, true
 }

@@ -34,6 +34,8 @@ type RemoteOptions struct {
 
 	// Age is a clock that is never set and goes on over restarts; nil: the time since the start.
 	Age func() time.Duration
+	// Since is how long ago an age was that was kept; nil: the difference.
+	Since func(kept time.Duration) time.Duration
 	// Now is the time for the server's certificate; nil: time.Now.
 	Now func() time.Time
 	Log *slog.Logger // nil: none
@@ -73,6 +75,9 @@ func NewRemote(o RemoteOptions) (*Remote, error) {
 	if o.Age == nil {
 		start := time.Now()
 		o.Age = func() time.Duration { return time.Since(start) }
+	}
+	if o.Since == nil {
+		o.Since = func(kept time.Duration) time.Duration { return o.Age() - kept }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -120,7 +125,7 @@ func (r *Remote) load() {
 func (r *Remote) Keys() *KeySet {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.set == nil || r.o.Age()-r.fetched > r.o.MaxStale {
+	if r.set == nil || r.o.Since(r.fetched) > r.o.MaxStale {
 		return nil
 	}
 	return r.set

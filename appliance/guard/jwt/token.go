@@ -17,9 +17,11 @@ import (
 // MaxToken is the most bytes of a token.
 const MaxToken = 8 << 10
 
-// LooksLike reports whether the text is meant as a JSON Web Token: it has a dot, which our own
-// tokens never do.
-func LooksLike(token string) bool { return strings.IndexByte(token, '.') >= 0 }
+// LooksLike reports whether the text may be meant as a JSON Web Token: the base64 of `{"` or `{ `, and
+// a dot behind it. A password that a person chose, with a dot in it, is none.
+func LooksLike(token string) bool {
+	return strings.HasPrefix(token, "ey") && strings.IndexByte(token, '.') >= 0
+}
 
 // split cuts a token of the right length and shape into its parts, decoded; canonical base64url only,
 // so that a token has one spelling. It allocates nothing for a wrong shape.

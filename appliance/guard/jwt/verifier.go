@@ -341,7 +341,7 @@ func (v *Verifier) holds(id *Identity, c claims) error {
 		return errors.New("it is not valid yet (nbf); compare the clocks")
 	case trusted && id.Issued.After(latest):
 		return errors.New("it was issued in the future (iat); compare the clocks")
-	case id.from.Revoked != nil && id.ID != "" && id.from.Revoked(id.ID):
+	case v.Revoked(id):
 		return errors.New("it was revoked")
 	}
 	return nil
@@ -351,8 +351,13 @@ func (v *Verifier) holds(id *Identity, c claims) error {
 // turn out to be less, so who waits for the end asks again from time to time.
 func (v *Verifier) Left(id *Identity) time.Duration {
 	now, _ := v.now()
-	if id.from.Revoked != nil && id.ID != "" && id.from.Revoked(id.ID) {
+	if v.Revoked(id) {
 		return 0
 	}
 	return max(id.Expires.Sub(now), 0)
+}
+
+// Revoked reports whether the token was ended before its time.
+func (v *Verifier) Revoked(id *Identity) bool {
+	return id.from.Revoked != nil && id.ID != "" && id.from.Revoked(id.ID)
 }

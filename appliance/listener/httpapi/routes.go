@@ -42,7 +42,7 @@ func (a *api) adminRoutes() []route {
 		{method: get, pattern: "/v1/dead/{entry}", serve: a.showDead},
 		{method: post, pattern: "/v1/dead/{entry}/requeue", serve: a.requeue},
 		{method: get, pattern: "/v1/status", serve: a.status},
-		{method: get, pattern: "/v1/access/check", query: []string{"principal", "publish", "subscribe"}, serve: a.checkAccess},
+		{method: get, pattern: "/v1/access/check", query: []string{"principal", "action", "topic"}, serve: a.checkAccess},
 	})
 	for i := range rs {
 		rs[i].admin = true

@@ -59,7 +59,7 @@ var every = []struct {
 	{"GET /v1/dead/{entry}", "/v1/dead/3", "", 200, "DeadLetter 3", `{"entry":3,"subscription":"device/lamp1","reason":"rejected","attempts":1}`},
 	{"POST /v1/dead/{entry}/requeue", "/v1/dead/3/requeue", "", 201, "Requeue 3", `"seq":42`},
 	{"GET /v1/status", "/v1/status", "", 200, "Status", `"uptime":90,`},
-	{"GET /v1/access/check", "/v1/access/check?publish=a", "", 200, "", `{"principal":"owner","action":"publish","topic":"a","allowed":true}`},
+	{"GET /v1/access/check", "/v1/access/check?action=publish&topic=a", "", 200, "", `{"principal":"owner","action":"publish","topic":"a","allowed":true,"rule":"the owner may do everything"}`},
 
 	{"POST /v1/devices/{id}/claim", "/v1/devices/lamp1/claim", "", 201, "MakeClaim lamp1", `{"id":"lamp1","claim":"BCDF-GHJK","qr":"edgepost:claim?code=BCDF-GHJK"}`},
 	{"POST /v1/import/devices", "/v1/import/devices", "id,label\nlamp1,L\n", 201, "AddDevices 1", `{"devices":[{"id":"lamp1","token":""}]}`},
@@ -262,38 +262,38 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 func TestQueryParameters(t *testing.T) {
 	s := start(t)
 	for target, code := range map[string]string{
-		"/v1/messages?topic=a&topic=b":                     message.CodeBadRequest,
-		"/v1/messages?topic=%ff":                           message.CodeBadUTF8,
-		"/v1/messages":                                     message.CodeBadFilter,
-		"/v1/messages?topic=":                              message.CodeBadFilter,
-		"/v1/messages?topic=a%23":                          message.CodeBadFilter,
-		"/v1/messages?topic=a&after=12":                    message.CodeBadID,
-		"/v1/messages?topic=a&limit=0":                     message.CodeBadRequest,
-		"/v1/messages?topic=a&limit=1001":                  message.CodeBadRequest,
-		"/v1/messages?topic=a&limit=-1":                    message.CodeBadRequest,
-		"/v1/messages?topic=a&limit=":                      message.CodeBadRequest,
-		"/v1/messages?topic=a&wait=61":                     message.CodeBadRequest,
-		"/v1/messages?topic=a&wait=soon":                   message.CodeBadRequest,
-		"/v1/messages?topic=a&wait=-1s":                    message.CodeBadRequest,
-		"/v1/messages/12":                                  message.CodeBadID,
-		"/v1/messages/k3f9w2xq-0":                          message.CodeBadID,
-		"/v1/devices/a%2Fb":                                message.CodeBadName,
-		"/v1/devices/%00/messages":                         message.CodeBadName,
-		"/v1/devices/lamp1/messages?max=0":                 message.CodeBadRequest,
-		"/v1/devices/lamp1/messages?wait=2m":               message.CodeBadRequest,
-		"/v1/subscriptions/":                               message.CodeBadName,
-		"/v1/subscriptions/-x/messages":                    message.CodeBadName,
-		"/v1/groups/a%20b":                                 message.CodeBadName,
-		"/v1/keys/":                                        message.CodeBadName,
-		"/v1/dead/x":                                       message.CodeBadRequest,
-		"/v1/dead/0":                                       message.CodeBadRequest,
-		"/v1/dead?after=-1":                                message.CodeBadRequest,
-		"/v1/dead?limit=5000":                              message.CodeBadRequest,
-		"/v1/access/check":                                 message.CodeBadRequest,
-		"/v1/access/check?publish=a&subscribe":             message.CodeBadRequest,
-		"/v1/access/check?publish=%23":                     message.CodeBadTopic,
-		"/v1/access/check?subscribe=a%23":                  message.CodeBadFilter,
-		"/v1/access/check?publish=a&principal=device/none": message.CodeNotFound,
+		"/v1/messages?topic=a&topic=b":                 message.CodeBadRequest,
+		"/v1/messages?topic=%ff":                       message.CodeBadUTF8,
+		"/v1/messages":                                 message.CodeBadFilter,
+		"/v1/messages?topic=":                          message.CodeBadFilter,
+		"/v1/messages?topic=a%23":                      message.CodeBadFilter,
+		"/v1/messages?topic=a&after=12":                message.CodeBadID,
+		"/v1/messages?topic=a&limit=0":                 message.CodeBadRequest,
+		"/v1/messages?topic=a&limit=1001":              message.CodeBadRequest,
+		"/v1/messages?topic=a&limit=-1":                message.CodeBadRequest,
+		"/v1/messages?topic=a&limit=":                  message.CodeBadRequest,
+		"/v1/messages?topic=a&wait=61":                 message.CodeBadRequest,
+		"/v1/messages?topic=a&wait=soon":               message.CodeBadRequest,
+		"/v1/messages?topic=a&wait=-1s":                message.CodeBadRequest,
+		"/v1/messages/12":                              message.CodeBadID,
+		"/v1/messages/k3f9w2xq-0":                      message.CodeBadID,
+		"/v1/devices/a%2Fb":                            message.CodeBadName,
+		"/v1/devices/%00/messages":                     message.CodeBadName,
+		"/v1/devices/lamp1/messages?max=0":             message.CodeBadRequest,
+		"/v1/devices/lamp1/messages?wait=2m":           message.CodeBadRequest,
+		"/v1/subscriptions/":                           message.CodeBadName,
+		"/v1/subscriptions/-x/messages":                message.CodeBadName,
+		"/v1/groups/a%20b":                             message.CodeBadName,
+		"/v1/keys/":                                    message.CodeBadName,
+		"/v1/dead/x":                                   message.CodeBadRequest,
+		"/v1/dead/0":                                   message.CodeBadRequest,
+		"/v1/dead?after=-1":                            message.CodeBadRequest,
+		"/v1/dead?limit=5000":                          message.CodeBadRequest,
+		"/v1/access/check":                             message.CodeBadRequest,
+		"/v1/access/check?action=receive&topic=a":      message.CodeBadRequest,
+		"/v1/access/check?action=publish&topic=%23":    message.CodeBadTopic,
+		"/v1/access/check?action=subscribe&topic=a%23": message.CodeBadFilter,
+		"/v1/access/check?action=publish&topic=a&principal=device/none": message.CodeNotFound,
 	} {
 		if w := s.send("GET", target, ""); w.Code < 400 {
 			t.Errorf("%s: %d", target, w.Code)
@@ -389,19 +389,24 @@ func TestGlanceIsComputedOncePerSecond(t *testing.T) {
 func TestAccessCheck(t *testing.T) {
 	s := start(t)
 	for target, want := range map[string]string{
-		"?principal=device/lamp1&publish=device/lamp1/out/x":    `"allowed":true`,
-		"?principal=device/lamp1&publish=device/lamp2/out/x":    `"allowed":false`,
-		"?principal=device/lamp1&subscribe=device/lamp1/in/%23": `"allowed":true`,
-		"?principal=device/lamp1&subscribe=%23":                 `"allowed":false`,
-		"?subscribe=%23":                                        `"principal":"owner","action":"subscribe","topic":"#","allowed":true`,
+		"?principal=device/lamp1&action=publish&topic=device/lamp1/out/x":      `"allowed":true,"rule":"publish device/lamp1/out/#"`,
+		"?principal=device/lamp1&action=publish&topic=device/lamp2/out/x":      `"allowed":false,"rule":"no rule allows it"`,
+		"?principal=device/lamp1&action=publish&topic=$edge/x":                 `"allowed":false,"rule":"topics that begin with $`,
+		"?principal=device/lamp1&action=subscribe&topic=device/lamp1/in/%23":   `"allowed":true,"rule":"subscribe device/lamp1/in/#"`,
+		"?principal=device/lamp1&action=subscribe&topic=%23":                   `"allowed":false`,
+		"?principal=device/lamp1&action=subscribe&topic=$edge/receipt/lamp1/+": `"allowed":true,"rule":"everybody may read`,
+		"?action=subscribe&topic=%23":                                          `"principal":"owner","action":"subscribe","topic":"#","allowed":true`,
 	} {
 		if w := s.send("GET", "/v1/access/check"+target, ""); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s", target, w.Code, w.Body)
 		}
 	}
-	s.grant = auth.NewGrant(auth.Key, "app", false, message.Rules{})
-	problem(t, s.send("GET", "/v1/access/check?principal=device/lamp1&publish=a", ""), message.CodeForbidden)
-	if w := s.send("GET", "/v1/access/check?principal=key/app&publish=a", ""); w.Code != 200 {
+	s.grant = auth.NewGrant(auth.Key, "app", false, message.Rules{Publish: []message.Filter{"#"}, DenyPublish: []message.Filter{"b/#", "a/+"}})
+	if w := s.send("GET", "/v1/access/check?action=publish&topic=a/1", ""); !strings.Contains(w.Body.String(), `"allowed":false,"rule":"deny_publish a/+"`) {
+		t.Errorf("%s", w.Body)
+	}
+	problem(t, s.send("GET", "/v1/access/check?principal=device/lamp1&action=publish&topic=a", ""), message.CodeForbidden)
+	if w := s.send("GET", "/v1/access/check?principal=key/app&action=publish&topic=a", ""); w.Code != 200 {
 		t.Errorf("asking about oneself: %d", w.Code)
 	}
 }

@@ -118,7 +118,11 @@ func (a *api) metrics(c *call) error {
 		return message.Problemf(message.CodeUnauthorized, "metrics need a token; edgepost key add NAME makes one")
 	case auth.Device:
 		return message.Problemf(message.CodeForbidden, "metrics are not for devices; use a key")
-	case auth.Key, auth.Owner:
+	case auth.Subject:
+		if !c.grant.Admin {
+			return message.Problemf(message.CodeForbidden, "metrics are for tokens that may administer, or a key")
+		}
+	case auth.Key, auth.Owner, auth.User:
 	}
 	c.w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(a.WriteTimeout))
@@ -133,44 +137,6 @@ func (a *api) newTicket(c *call) error {
 		Ticket    string `json:"ticket"`
 		ExpiresIn int64  `json:"expires_in"`
 	}{ticket, int64(expires / time.Second)})
-}
-
-// checkAccess is the dry run of a rule.
-func (a *api) checkAccess(c *call) error {
-	g, q := c.grant, c.query
-	if p := q.Get("principal"); p != "" && p != g.Principal() {
-		if !g.Admin {
-			return message.Problemf(message.CodeForbidden, "only an administrator may ask about others")
-		}
-		var ok bool
-		if g, ok = a.core.Current(p); !ok {
-			return message.Problemf(message.CodeNotFound, "there is no principal %.100q; one looks like device/lamp1, key/app or anonymous", p)
-		}
-	}
-	if q.Has("publish") == q.Has("subscribe") {
-		return message.Problemf(message.CodeBadRequest, "ask with exactly one of publish=TOPIC and subscribe=FILTER")
-	}
-	action, topic, allowed := "publish", q.Get("publish"), false
-	if q.Has("publish") {
-		t, err := message.ParseTopic(topic)
-		if err != nil {
-			return err
-		}
-		allowed = g.MayPublish(t)
-	} else {
-		action, topic = "subscribe", q.Get("subscribe")
-		f, err := message.ParseFilter(topic)
-		if err != nil {
-			return err
-		}
-		allowed = g.MaySubscribe(f)
-	}
-	return c.json(http.StatusOK, &struct {
-		Principal string `json:"principal"`
-		Action    string `json:"action"`
-		Topic     string `json:"topic"`
-		Allowed   bool   `json:"allowed"`
-	}{g.Principal(), action, topic, allowed})
 }
 
 // listDead is a page of dead letters.

@@ -350,6 +350,26 @@ func (s *Server) Kick(principal string) int {
 	return n
 }
 
+// Recheck ends every session whose grant holds no more, with 0x87, and returns how long the next one
+// holds. left says how long a grant holds; 0: not any more.
+func (s *Server) Recheck(left func(*auth.Grant) time.Duration) time.Duration {
+	next := auth.Forever
+	for _, c := range s.all() {
+		c.mu.Lock()
+		g := c.grant
+		c.mu.Unlock()
+		if g == nil {
+			continue
+		}
+		if d := left(g); d > 0 {
+			next = min(next, d)
+		} else {
+			c.bye(packet.NotAuthorized, "the token has ended")
+		}
+	}
+	return next
+}
+
 func (s *Server) all() []*session {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -165,7 +165,7 @@ func (r *willRoom) left(s *session) {
 	if s.will == nil {
 		return
 	}
-	p := &pendingWill{grant: s.grant, will: s.will, expiry: s.expiry}
+	p := &pendingWill{grant: s.grant.AfterEnd(), will: s.will, expiry: s.expiry}
 	delay := s.will.wait(s.expiry)
 	if delay <= 0 || s.srv.stopped() {
 		r.send(s.srv, p)

@@ -29,6 +29,8 @@ const (
 // Core is what a stream needs. Errors are a [message.Problem] wherever the client can act.
 type Core interface {
 	Authenticate(ctx context.Context, c auth.Credentials) (*auth.Grant, error)
+	// Left is how long a grant still holds; 0: not any more.
+	Left(g *auth.Grant) time.Duration
 	// Subscribe attaches the link to a new subscription that ends with it. gap says that messages
 	// between r.After and the first one are no longer kept.
 	Subscribe(ctx context.Context, g *auth.Grant, r courier.Request, link courier.Link, o courier.AttachOptions) (a courier.Attachment, gap bool, err error)
@@ -124,7 +126,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer a.Close()
-	t.serve(s, w, r, a, gap, req.After)
+	t.gap, t.after = gap, req.After
+	t.serve(s, w, r, a, func() time.Duration { return s.o.Core.Left(grant) })
 }
 
 // admit says who asks and for what.

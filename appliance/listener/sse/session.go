@@ -28,6 +28,8 @@ type stream struct {
 	maxItems int
 	maxBytes int64
 	wake     chan struct{} // holds one signal for the writer
+	gap      bool          // messages behind after are no longer kept
+	after    message.ID
 
 	mu     sync.Mutex
 	queue  []courier.Delivery
@@ -92,22 +94,22 @@ func (t *stream) caughtUp() bool {
 	return was
 }
 
-// serve writes until the stream ends. The error of a write is not an event worth a log line: the
+// serve writes until the stream ends; left says how long the client's grant holds. The error of a write is not an event worth a log line: the
 // client went away or was too slow.
-func (t *stream) serve(s *Server, w http.ResponseWriter, r *http.Request, a courier.Attachment, gap bool, after message.ID) {
+func (t *stream) serve(s *Server, w http.ResponseWriter, r *http.Request, a courier.Attachment, left func() time.Duration) {
 	out := writer{w: w, rc: http.NewResponseController(w), timeout: s.o.WriteTimeout, spare: &s.buffers}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep the events for itself
 	out.text("retry: " + strconv.FormatInt(s.o.Retry.Milliseconds(), 10) + "\n\n")
-	if gap {
-		out.text("event: gap\ndata: {\"after\":\"" + after.String() + "\"}\n\n")
+	if t.gap {
+		out.text("event: gap\ndata: {\"after\":\"" + t.after.String() + "\"}\n\n")
 	}
 	if !out.flush() {
 		return
 	}
-	heartbeat := time.NewTimer(s.o.Heartbeat)
+	heartbeat := time.NewTimer(min(s.o.Heartbeat, left()))
 	defer heartbeat.Stop()
 	var spare []courier.Delivery
 	for {
@@ -125,7 +127,8 @@ func (t *stream) serve(s *Server, w http.ResponseWriter, r *http.Request, a cour
 		if !out.events(ds) {
 			return
 		}
-		if lost != 0 {
+		holds := left()
+		if lost != 0 || holds == 0 {
 			out.text("event: bye\ndata: {\"reason\":\"" + reason(lost) + "\"}\n\n")
 			out.flush()
 			return
@@ -138,12 +141,14 @@ func (t *stream) serve(s *Server, w http.ResponseWriter, r *http.Request, a cour
 		if t.caughtUp() {
 			a.Ready()
 		}
-		heartbeat.Reset(s.o.Heartbeat)
+		heartbeat.Reset(min(s.o.Heartbeat, holds))
 	}
 }
 
 func reason(c courier.Cause) string {
 	switch c {
+	case 0:
+		return "the token has ended"
 	case courier.TakenOver:
 		return "taken over"
 	case courier.Removed:

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ const epoch = message.Epoch("k3f9w2xq")
 type fakeCore struct {
 	authErr, subErr error
 	gap             bool
+	left            atomic.Int64 // of the grant; 0 for ever, negative none
 
 	mu    sync.Mutex
 	req   courier.Request
@@ -47,6 +49,13 @@ func (f *fakeCore) Authenticate(_ context.Context, c auth.Credentials) (*auth.Gr
 		return nil, f.authErr
 	}
 	return auth.NewGrant(auth.Key, "app", false, message.Rules{}), nil
+}
+
+func (f *fakeCore) Left(*auth.Grant) time.Duration {
+	if n := f.left.Load(); n != 0 {
+		return time.Duration(max(n, 0))
+	}
+	return auth.Forever
 }
 
 func (f *fakeCore) Subscribe(_ context.Context, _ *auth.Grant, r courier.Request, l courier.Link, o courier.AttachOptions) (courier.Attachment, bool, error) {
@@ -351,6 +360,27 @@ func TestLostSaysBye(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestEndsWithTheToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.left.Store(int64(10 * time.Second))
+		c := open(t, New(Options{Core: f, Refuse: refuse}), "/v1/stream?topic=a", "")
+		_, body := head(t, c)
+		event(t, body)
+		time.AfterFunc(10*time.Second-1, func() { f.left.Store(-1) })
+		start := time.Now()
+		if got := event(t, body); got != ":\n" {
+			t.Errorf("got %q", got)
+		}
+		if got := event(t, body); got != "event: bye\ndata: {\"reason\":\"the token has ended\"}\n" || time.Since(start) != 10*time.Second {
+			t.Errorf("got %q after %v", got, time.Since(start))
+		}
+		if _, err := body.ReadByte(); !errors.Is(err, io.EOF) {
+			t.Errorf("the stream goes on after bye: %v", err)
+		}
+	})
 }
 
 // TestStopWritesWhatIsQueued cancels the request's context, as the server does when it stops.

@@ -52,7 +52,7 @@
 //	1007        text that is not UTF-8 (RFC 6455 §8.1)
 //	4001        no hello within HelloTimeout
 //	4002        protocol error: the first object is no hello, or too many malformed objects
-//	4003        unauthorized
+//	4003        unauthorized; or the JSON Web Token has ended and "auth" brought no new one
 //	4008        stalled: no answer to a ping (a client that does not read is cut without a word)
 //	4009        a frame larger than MaxFrame, or than HelloMax before the welcome
 //	4010        taken over: a newer session holds the inbox or the named subscription; retry_ms 2000

@@ -311,6 +311,26 @@ func (h *Handler) Kick(principal string) int {
 	return n
 }
 
+// Recheck ends every session whose grant holds no more, with 4003, and returns how long the next one
+// holds. left says how long a grant holds; 0: not any more.
+func (h *Handler) Recheck(left func(*auth.Grant) time.Duration) time.Duration {
+	next := auth.Forever
+	for _, s := range h.all() {
+		s.mu.Lock()
+		g := s.grant
+		s.mu.Unlock()
+		if g == nil {
+			continue
+		}
+		if d := left(g); d > 0 {
+			next = min(next, d)
+		} else {
+			s.bye(codeUnauthorized, "the token has ended", 0)
+		}
+	}
+	return next
+}
+
 func (h *Handler) all() []*session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
