@@ -131,6 +131,9 @@ func (a *Appliance) serveMQTT(name string, l net.Listener, broker *mqtt.Server) 
 	a.onStop(name, func(context.Context) error {
 		err := l.Close()
 		<-done
+		if errors.Is(err, net.ErrClosed) { // the server closed it, because accepting failed or it is stopping
+			return nil
+		}
 		return err
 	})
 }
