@@ -85,8 +85,9 @@ func (c *roomConn) Close() error {
 // Waves of connections leave grown stacks and garbage that the collector would keep for later. On a
 // gateway nothing comes later: after a wave the memory goes back to the system.
 const (
-	trimEvery = 5 * time.Second
+	trimEvery = time.Second
 	trimAfter = 100 // connections that came or went
+	trimStill = 2   // and no more than this in trimEvery: the wave is over
 )
 
 // trim gives memory back after each wave of connections, once it is over.
@@ -101,7 +102,7 @@ func trim(ctx context.Context, connections func() int) {
 		case <-tick.C:
 		}
 		now := connections()
-		still := now-before < trimAfter/10 && before-now < trimAfter/10
+		still := now-before <= trimStill && before-now <= trimStill
 		if still && (now-trimmed >= trimAfter || trimmed-now >= trimAfter) {
 			debug.FreeOSMemory()
 			trimmed = now

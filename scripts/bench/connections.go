@@ -19,8 +19,8 @@ type idled struct {
 	Each        float64 `json:"bytes_each"`
 }
 
-// settle is how long a server may take to put down what an upgrade needed.
-const settle = 1500 * time.Millisecond
+// settle is how long a server may take to put down what a wave of upgrades needed.
+const settle = 3 * time.Second
 
 func connectionsSection(ctx context.Context, b *bench) ([]table, error) {
 	few, many := 1000, 5000

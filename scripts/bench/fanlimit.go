@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// bareFan is a child: the limit of a fan-out. It writes blocks to all its connections in turn and does
-// nothing else, until its standard input ends. Arguments: connections, bytes of a block.
+// bareFan is a child: the limit of a fan-out. It writes blocks to all its connections in turn, reads what
+// they send and does nothing else, until its standard input ends. Arguments: connections, bytes of a block.
 func bareFan(args arguments) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -28,6 +28,14 @@ func bareFan(args arguments) error {
 			return err
 		}
 		defer conns[i].Close()
+		go func() { // the process ends with it
+			in := make([]byte, 512)
+			for {
+				if _, err := conns[i].Read(in); err != nil {
+					return
+				}
+			}
+		}()
 	}
 	ended := make(chan struct{})
 	go func() { // the process ends with it
@@ -49,7 +57,10 @@ func bareFan(args arguments) error {
 	}
 }
 
-// fanLimit measures it with frames like those that edgepost sent.
+// bareAck is about how many bytes an acknowledgment's frame has.
+const bareAck = 40
+
+// fanLimit measures it with frames like those that edgepost sent, and as many acknowledgments.
 func (b *bench) fanLimit(ctx context.Context, like fanned) (m fanned, err error) {
 	each := max(int(like.PerFrame+.5), 1)
 	block := int(like.FrameBytes)
@@ -75,10 +86,16 @@ func (b *bench) fanLimit(ctx context.Context, like fanned) (m fanned, err error)
 			return m, err
 		}
 		readers.Go(func() {
-			in := make([]byte, block)
+			in, ack, unacked := make([]byte, block), make([]byte, bareAck), 0
 			for {
 				if _, err := io.ReadFull(conns[i], in); err != nil {
 					return // the end of the measurement
+				}
+				if unacked += each; unacked >= fanAckEach {
+					if _, err := conns[i].Write(ack); err != nil {
+						return
+					}
+					unacked = 0
 				}
 				f.got(each)
 			}

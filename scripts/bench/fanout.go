@@ -61,7 +61,7 @@ func fanoutSection(ctx context.Context, b *bench) ([]table, error) {
 		},
 		Notes: []string{"JSON of 128 bytes, 16 publishes in flight. Each edgepost publish is durable and each delivery acknowledged, 32 with one object; the peer stores nothing and knows of no acknowledgment. " +
 			"Rates are bounded by the receivers, who share the cores.",
-			fmt.Sprintf("The limit: a program that does nothing but write blocks of %s bytes, for %s deliveries each, to as many TCP connections, needs %s s a million.",
+			fmt.Sprintf("The limit: a program that does nothing but write blocks of %s bytes, for %s deliveries each, to as many TCP connections, and read 40 bytes for every 32 deliveries, needs %s s a million.",
 				round(limit.FrameBytes), round(limit.PerFrame), round(limit.PerMillion))},
 		Figures: []fanned{live, theirs, limit, inbox},
 	}}, nil
