@@ -265,7 +265,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	k.policy = courier.Spec{TTL: d.TTL}
 	k.c = courier.New(k.ob, courier.Options{
 		Policy: delivery.Policy{Window: d.Window, MaxAttempts: d.MaxAttempts, Backoff: delivery.Backoff{Base: d.BackoffBase, Max: d.BackoffMax}},
-		TTL:    d.TTL, Rights: k, Log: a.o.Log,
+		TTL:    d.TTL, Rights: k, Log: a.o.Log, MayAnswer: k.mayAnswer,
 	})
 	if err := k.ob.Replay(k.c); err != nil {
 		return fmt.Errorf("replay the log: %w", err)

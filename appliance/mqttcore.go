@@ -102,6 +102,24 @@ func (k *core) EachWill(fn func(g *auth.Grant, w courier.KeptWill)) {
 	}
 }
 
+// mayAnswer reports whether the publisher of that name may publish on the topic and receive it. Devices and
+// keys have their names from one space.
+func (k *core) mayAnswer(from string, t message.Topic) bool {
+	principals := []string{"device/" + from, "key/" + from}
+	switch from {
+	case "":
+		principals = []string{"anonymous"}
+	case ownerName:
+		principals = append(principals, "owner")
+	}
+	for _, p := range principals {
+		if g, ok := k.Current(p); ok {
+			return g.MayPublish(t) && g.MayReceive(t)
+		}
+	}
+	return false
+}
+
 // MaySubscribe checks one filter of a SUBSCRIBE.
 func (k *core) MaySubscribe(g *auth.Grant, f message.Filter) error { return k.maySubscribe(g, f) }
 

@@ -26,6 +26,10 @@ type Options struct {
 	Rights  Rights
 	Log     *slog.Logger
 	Gateway func() string // the appliance's name, in receipts
+
+	// MayAnswer says whether the publisher of a message, as in Message.From, might itself publish on
+	// the topic and receive it: then receipts go to the message's response topic too. nil: none may.
+	MayAnswer func(from string, t message.Topic) bool
 }
 
 // Courier delivers. All methods are safe for concurrent use.

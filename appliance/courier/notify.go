@@ -98,7 +98,7 @@ func (c *Courier) announce(sub *subscription, t outbox.Settlement, item *Item, i
 			c.finals.receipt(message.Receipt{
 				ID: item.Msg.ID, Topic: item.Msg.Topic, Subscription: sub.spec.Name, State: t.State, Reason: t.Reason,
 				Attempt: t.Attempts, At: c.ob.Wall(),
-			}, item.Msg.From)
+			}, item.Msg)
 		}
 	}
 	c.watch.tell(id)
@@ -120,7 +120,7 @@ type finals struct {
 
 type announced struct {
 	message.Receipt
-	publisher string
+	of *message.Message
 }
 
 // receiptQueue bounds receipts that wait to be sent; more are dropped and counted.
@@ -130,9 +130,9 @@ func (f *finals) init(c *Courier) {
 	f.c, f.queue, f.wanted = c, make(chan any, receiptQueue), make(map[uint64]bool)
 }
 
-func (f *finals) receipt(r message.Receipt, publisher string) {
+func (f *finals) receipt(r message.Receipt, of *message.Message) {
 	select {
-	case f.queue <- announced{r, publisher}:
+	case f.queue <- announced{r, of}:
 	default:
 		f.missed.Add(1)
 		f.c.count.dropped.Add(1)
@@ -243,9 +243,24 @@ func (f *finals) send(a announced) {
 	if err != nil {
 		return // plain strings always marshal
 	}
-	m := message.New(message.ReceiptTopic(a.publisher, a.ID), body)
+	for _, m := range f.receipts(a.of, body, "each") {
+		f.volatile(m)
+	}
+}
+
+// receipts makes the messages that carry one receipt: for the publisher's receipt topic, and for the
+// message's response topic with its correlation data, if the publisher itself might publish there and
+// receive it: it must not reach through the appliance what its rules keep from it.
+func (f *finals) receipts(of *message.Message, body []byte, mode string) []*message.Message {
+	m := message.New(message.ReceiptTopic(of.From, of.ID), body)
 	m.ContentType = "application/json"
-	f.volatile(m)
+	if may := f.c.o.MayAnswer; of.Response == "" || may == nil || !may(of.From, of.Response) {
+		return []*message.Message{m}
+	}
+	answer := message.New(of.Response, body)
+	answer.ContentType, answer.Correlation = m.ContentType, of.Correlation
+	answer.Properties = []message.Property{{Key: "receipt", Value: mode}} // tells it from the answer itself
+	return []*message.Message{m, answer}
 }
 
 func (f *finals) volatile(m *message.Message) {
@@ -333,9 +348,7 @@ func (f *finals) summarize(seq uint64) {
 	if err != nil {
 		return
 	}
-	m := message.New(message.ReceiptTopic(e.Msg.From, id), body)
-	m.ContentType = "application/json"
-	if _, err := c.ob.PublishAll(ctx, []*message.Message{m}); err != nil {
+	if _, err := c.ob.PublishAll(ctx, f.receipts(e.Msg, body, "final")); err != nil {
 		f.later(seq)
 		return
 	}

@@ -45,6 +45,8 @@
 //	type, response topic,       properties
 //	correlation, user
 //	user property "receipt"     "each" or "final" asks for receipts on $edge/receipt/<name>/<id>
+//	                            and, where the publisher itself may publish and receive, on the response
+//	                            topic with the correlation data and the same user property
 //	RETAIN                      retained; a message to an inbox cannot be
 //	QoS 0 without RETAIN        volatile
 //	a longer payload than       refused with 0x97; 0x95 is none of PUBACK's codes
