@@ -183,7 +183,7 @@ func ours(dir string) error {
 		switch e.Name() {
 		case "outbox", "registry", "clock":
 			return nil
-		case "lost+found", ".probe", "blobs", "tls", "jwks", "control.sock":
+		case "lost+found", "keys", ".probe", "blobs", "tls", "jwks", "control.sock":
 		default:
 			return fmt.Errorf("data directory %s holds other things (%s) and nothing of edgepost; choose an empty one with -data", dir, e.Name())
 		}
@@ -208,9 +208,12 @@ func (a *Appliance) tuneRuntime() {
 func (a *Appliance) openStores() error {
 	a.clock = system.OpenClock(system.ClockOptions{Path: filepath.Join(a.cfg.Data, "clock"), Built: a.o.Built, Log: a.o.Log})
 	machine, _ := os.ReadFile("/etc/machine-id") // not every system has one
-	var err error
+	err := a.openKeys()
+	if err != nil {
+		return fmt.Errorf("open data directory %s: %w", a.cfg.Data, err)
+	}
 	a.core.reg, err = registry.Open(filepath.Join(a.cfg.Data, "registry"), registry.Options{
-		Now: a.clock.Time, Log: a.o.Log, MachineID: string(machine), Wal: wal.Options{Now: a.clock.Now, Generation: 64 << 10, Reserve: 64 << 10, Cache: 64 << 10},
+		Now: a.clock.Time, Log: a.o.Log, MachineID: string(machine), Wal: wal.Options{Now: a.clock.Now, Generation: 64 << 10, Reserve: 64 << 10, Cache: 64 << 10, Encryption: a.encryption("registry")},
 	})
 	if err != nil {
 		return inUse(a.cfg.Data, err)
@@ -219,12 +222,13 @@ func (a *Appliance) openStores() error {
 	s := a.cfg.Storage
 	a.core.ob, err = outbox.Open(filepath.Join(a.cfg.Data, "outbox"), outbox.Options{
 		Epoch: a.core.reg.Epoch(), Clock: a.clock, Log: a.o.Log, MaxBytes: or0(s.MaxBytes, a.limits.LogBudget), RetainBytes: s.RetainBytes,
-		RetainAge: s.RetainAge, Generation: or0(s.Generation, a.limits.Generation), Cache: a.limits.FrameCache, Linger: s.Linger,
+		RetainAge: s.RetainAge, Generation: or0(s.Generation, a.limits.Generation), Cache: a.limits.FrameCache, Linger: s.Linger, Encryption: a.encryption("outbox"),
 	})
 	if err != nil {
 		return inUse(a.cfg.Data, err)
 	}
 	a.onStop("outbox", func(context.Context) error { return a.core.ob.Close() })
+	a.forgetKeys()
 	last, _ := a.core.ob.Last()
 	a.clock.Resume(last)
 	return nil
@@ -240,6 +244,9 @@ func or0(v, def int64) int64 {
 func inUse(dir string, err error) error {
 	if errors.Is(err, wal.ErrLocked) {
 		return fmt.Errorf("data directory %s is used by another edgepost; stop it first, or choose another directory with -data", dir)
+	}
+	if errors.Is(err, wal.ErrKey) || errors.Is(err, wal.ErrForged) {
+		return fmt.Errorf("open data directory %s: %w; nothing was changed: bring back keys/ as it was with this log (log verify -data DIR says more), or begin anew with factory-reset", dir, err)
 	}
 	return fmt.Errorf("open data directory %s: %w", dir, err)
 }
@@ -268,7 +275,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 		TTL:    d.TTL, Rights: k, Log: a.o.Log, MayAnswer: k.mayAnswer,
 	})
 	if err := k.ob.Replay(k.c); err != nil {
-		return fmt.Errorf("replay the log: %w", err)
+		return inUse(a.cfg.Data, fmt.Errorf("replay the log: %w", err))
 	}
 	if err := k.ob.Start(); err != nil {
 		return err
@@ -320,6 +327,7 @@ func (a *Appliance) fillStatus(st *courier.Status) {
 	if a.core.certs != nil {
 		st.Warnings = append(st.Warnings, a.core.certs.Warnings()...)
 	}
+	a.encryptionStatus(st)
 	for _, d := range a.core.reg.Damage() {
 		st.Warnings = append(st.Warnings, "the disk damaged the register of devices: "+d)
 	}

@@ -59,6 +59,8 @@ type StorageConfig struct {
 	RetainBytes int64         `key:"retain_bytes"` // settled messages kept for trace and history; 0: a quarter of the budget
 	RetainAge   time.Duration `key:"retain_age"`   // and for how long; default 7 days
 	Linger      time.Duration `key:"linger"`       // longest wait for company before an fsync under load; default 1 ms
+
+	Encryption EncryptionConfig `key:"encryption"`
 }
 
 // DeliveryConfig is section [delivery]: what holds for every device's inbox.
@@ -124,6 +126,7 @@ func (c Config) WithDefaults() Config {
 	or(&c.TLS.ACME.Directory, DefaultACMEDirectory)
 	or(&c.Storage.RetainAge, DefaultRetainAge)
 	or(&c.Storage.Linger, DefaultLinger)
+	or(&c.Storage.Encryption.Cipher, "auto")
 	or(&c.Delivery.TTL, DefaultTTL)
 	or(&c.Delivery.MaxAttempts, DefaultMaxAttempts)
 	or(&c.Delivery.BackoffBase, DefaultBackoffBase)
@@ -279,6 +282,7 @@ func (k *checker) storage(s *StorageConfig) {
 	k.size("storage.retain_bytes", s.RetainBytes, 1, 1<<50)
 	k.span("storage.retain_age", s.RetainAge, time.Second, message.MaxTTL)
 	k.span("storage.linger", s.Linger, time.Microsecond, time.Second)
+	k.encryption(&s.Encryption)
 	if s.MaxBytes > 0 && s.Generation > s.MaxBytes/4 {
 		k.mistake("storage.generation", "%s is more than a quarter of max_bytes (%s)", FormatSize(s.Generation), FormatSize(s.MaxBytes))
 	}

@@ -12,6 +12,7 @@ import (
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/guard/door"
+	"edgepost/appliance/guard/keyring"
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
@@ -22,9 +23,10 @@ import (
 // Safe for concurrent use.
 type core struct {
 	*auth.Authenticator
-	ob  *outbox.Outbox
-	c   *courier.Courier
-	reg *registry.Registry
+	ob   *outbox.Outbox
+	c    *courier.Courier
+	reg  *registry.Registry
+	ring *keyring.Ring // nil: nothing is encrypted
 	following
 	auditor
 	desk *account.Desk // lets people in

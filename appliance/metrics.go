@@ -29,6 +29,7 @@ func writeMetrics(w io.Writer, st *courier.Status) {
 		{"edgepost_dead_letters", "gauge", "Dead letters kept.", st.DeadLetters},
 		{"edgepost_log_bytes", "gauge", "Bytes of the log on disk.", st.LogBytes},
 		{"edgepost_log_limit_bytes", "gauge", "Budget of the log.", st.LogLimit},
+		{"edgepost_log_plain_bytes", "gauge", "Bytes of an encrypted gateway's log and register that are not encrypted.", st.LogPlain},
 		{"edgepost_head", "counter", "Last durable sequence number.", int64(st.Head)},
 		{"edgepost_uptime_seconds", "gauge", "Since the process started.", int64(st.Uptime.Seconds())},
 		{"edgepost_storage_ok", "gauge", "1 while messages are taken.", flag(st.Storage == "ok")},

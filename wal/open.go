@@ -42,6 +42,20 @@ func openOn(d disk, dir string, o Options) (*Log, error) {
 	return l, nil
 }
 
+// Free reports whether nobody has the log in dir open: nil, ErrLocked, or the operating system's error. A directory
+// that is no log or not there is free.
+func Free(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, lockName)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	lock, err := acquire(dir)
+	if err != nil {
+		return err
+	}
+	lock.release()
+	return nil
+}
+
 func makeDir(d disk, dir string) error {
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {

@@ -257,6 +257,31 @@ func (l *Log) Generations() []Generation {
 	return out
 }
 
+// Share is how much of a log on disk is encrypted, and with which keys.
+type Share struct {
+	Encrypted, Plain int64    // bytes of generations
+	Keys             []uint16 // ids of the keys that are needed to read it; an id may come twice
+}
+
+// Encrypted tells how much of the log is encrypted. Plain generations without records count for nothing.
+func (l *Log) Encrypted() Share {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var s Share
+	for _, list := range [][]*generation{l.gens, l.snaps} {
+		for _, g := range list {
+			switch {
+			case g.suite != Plain: // also without records: it may be about to get some
+				s.Keys = append(s.Keys, g.key)
+				s.Encrypted += g.bytes
+			case g.records > 0:
+				s.Plain += g.bytes
+			}
+		}
+	}
+	return s
+}
+
 // Size returns the bytes of all generations on disk, without the reserve file.
 func (l *Log) Size() int64 {
 	l.mu.RLock()

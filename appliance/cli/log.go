@@ -22,12 +22,13 @@ func logCommands() []*command {
 	verify.long = `
 LOG is outbox (the messages) or registry (devices, groups, keys); without it both. It changes nothing and reads the
 disk directly. On a running appliance the newest frame may look unfinished. Exit 1 when something that
-was acknowledged is damaged or lost.`
+was acknowledged is damaged or lost. Checksums need no key; with the data directory's key everything that is encrypted
+is decrypted as well.`
 	verify.run = func(_ context.Context, c *call) error { return c.eachLog(c.verifyLog) }
 	dump := &command{name: "log dump", args: "[LOG]", short: "print every frame and record of the logs of a data directory", flags: newFlags(), local: true}
 	dump.long = `
 LOG is outbox (the messages) or registry (devices, groups, keys); without it both. It changes nothing. Payloads
-and secrets are not printed, topics and names are.`
+and secrets are not printed, topics and names are. Without its key of an encrypted log only the headers are printed.`
 	dump.run = func(_ context.Context, c *call) error { return c.eachLog(c.dumpLog) }
 	return []*command{verify, dump}
 }
@@ -63,14 +64,18 @@ func (c *call) verifyLog(dir string, l oneLog) error {
 	if c.json {
 		out = io.Discard
 	}
-	r, err := wal.Verify(dir, wal.Encryption{}, out)
+	r, err := wal.Verify(dir, wal.Encryption{Log: l.name, Keys: c.keys()}, out)
 	if err != nil {
 		return err
 	}
 	if c.json {
-		err = c.printValue(reportJSON{l.name, r.OK(), r.Generations, r.Records, r.Bytes, r.Damaged, lostRanges(r.Lost), r.Torn, r.Unfinished})
+		err = c.printValue(reportJSON{l.name, r.OK(), r.Generations, r.Records, r.Bytes, r.Damaged, lostRanges(r.Lost), r.Torn, r.Unfinished,
+			r.Plain, r.Encrypted, r.Decrypted, r.Keyless, r.Forged})
 	}
 	if err == nil && !r.OK() {
+		if r.Forged > 0 {
+			return &failure{exitFailed, fmt.Sprintf("%s has %d frames that cannot be decrypted: the key is another one, or somebody changed them", dir, r.Forged), ""}
+		}
 		return &failure{exitFailed, fmt.Sprintf("%s is damaged in %d places", dir, r.Damaged), ""}
 	}
 	return err
@@ -87,6 +92,11 @@ type reportJSON struct {
 	Lost        [][2]uint64 `json:"lost"` // first and last record of each range
 	Torn        int64       `json:"torn"`
 	Unfinished  int         `json:"unfinished"`
+	Plain       int64       `json:"plain"`     // records that are not encrypted
+	Encrypted   int64       `json:"encrypted"` // records that are
+	Decrypted   int         `json:"decrypted"` // encrypted frames that the key opened
+	Keyless     int         `json:"keyless"`   // of which only the checksum was looked at
+	Forged      int         `json:"forged"`    // with a right checksum that could not be decrypted
 }
 
 func lostRanges(list []wal.Range) [][2]uint64 {
@@ -108,7 +118,7 @@ func (c *call) dumpLog(dir string, l oneLog) error {
 	if describe != nil {
 		describe = func(seq uint64, data []byte) string { return printable(l.describe(seq, data)) }
 	}
-	return wal.Dump(dir, wal.Encryption{}, c.Stdout, describe)
+	return wal.Dump(dir, wal.Encryption{Log: l.name, Keys: c.keys()}, c.Stdout, describe)
 }
 
 func isLog(dir string) error {

@@ -19,6 +19,9 @@ type statusJSON struct {
 	LogBytes      int64    `json:"log_bytes"`
 	LogLimit      int64    `json:"log_limit"`
 	Storage       string   `json:"storage"`
+	Encryption    string   `json:"encryption"`
+	LogEncrypted  int64    `json:"log_encrypted"`
+	LogPlain      int64    `json:"log_plain"`
 	Connected     int64    `json:"connected"`
 	Subscriptions int64    `json:"subscriptions"`
 	Owed          int64    `json:"owed"`
@@ -58,6 +61,9 @@ func (s *statusJSON) text() string {
 	}
 	row("gateway", "%s, edgepost %s, up %s", printable(s.Gateway), printable(s.Version), appliance.FormatDuration(time.Duration(s.Uptime)*time.Second))
 	row("storage", "%s, %s of %s, messages %d to %d of epoch %s", printable(s.Storage), roundSize(s.LogBytes), roundSize(s.LogLimit), s.TailFrom, s.Head, printable(s.Epoch))
+	if s.LogEncrypted > 0 || s.Encryption != "" && s.Encryption != "plain" {
+		row("encrypted", "%s now; %s are, %s are not", printable(s.Encryption), roundSize(s.LogEncrypted), roundSize(s.LogPlain))
+	}
 	row("now", "%d connected, %d subscriptions, %d deliveries owed, %d dead letters", s.Connected, s.Subscriptions, s.Owed, s.DeadLetters)
 	row("stored", "%d messages in %d commits; %d volatile ones were not stored, %d of those dropped", s.Published, s.Commits, s.Volatile, s.Dropped)
 	row("sent", "%d: %d delivered, %d expired, %d dead, %d cancelled, %d lost", s.Sent, s.Delivered, s.Expired, s.Dead, s.Cancelled, s.Lost)

@@ -61,6 +61,10 @@ type Status struct {
 	LogLimit int64
 	Storage  string // "ok", or why publishers are refused
 
+	Encryption   string // of what is written now: "plain", or the cipher
+	LogEncrypted int64  // bytes of the log and the registry on disk that are encrypted …
+	LogPlain     int64  // … and that are not; both 0 where nothing is or was encrypted
+
 	Connected     int64 // links attached now
 	Subscriptions int64
 	Owed          int64 // debts of all subscriptions together

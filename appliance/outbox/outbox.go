@@ -50,6 +50,7 @@ type Options struct {
 	Generation  int64         // bytes; 0: by memory (wal.Options)
 	Cache       int64         // bytes of decoded frames; 0: 1 MiB
 	Linger      time.Duration // most a commit waits for company; 0: 1 ms
+	Encryption  wal.Encryption
 }
 
 // Outbox is the durable truth. All methods are safe for concurrent use.
@@ -110,7 +111,7 @@ func Open(dir string, o Options) (*Outbox, error) {
 	b.flush.Stop()
 	log, err := wal.Open(dir, wal.Options{
 		Generation: o.Generation, Cache: o.Cache, Linger: o.Linger, Now: o.Clock.Now,
-		Skip: startSkip, Collect: b.collect, Committed: b.committed, Log: o.Log,
+		Skip: startSkip, Collect: b.collect, Committed: b.committed, Log: o.Log, Encryption: o.Encryption,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open outbox: %w", err)
@@ -118,6 +119,9 @@ func Open(dir string, o Options) (*Outbox, error) {
 	b.log = log
 	return b, nil
 }
+
+// Encrypted is how much of the log on disk is encrypted.
+func (b *Outbox) Encrypted() wal.Share { return b.log.Encrypted() }
 
 // Last returns the stamp of the newest durable record, for the clock to go on from.
 func (b *Outbox) Last() (wal.Stamp, bool) { return b.log.Last() }

@@ -51,7 +51,7 @@ func (l *ledger) load() (*tables, error) {
 			t = candidate
 			break
 		}
-		if _, ok := errors.AsType[unknownKind](err); ok {
+		if _, ok := errors.AsType[unknownKind](err); ok || errors.Is(err, wal.ErrForged) || errors.Is(err, wal.ErrKey) {
 			return nil, fmt.Errorf("read snapshot %d: %w", id, err)
 		}
 		l.report("snapshot %d cannot be read, going back to the one before it: %v", id, err)

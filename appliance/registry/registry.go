@@ -184,6 +184,9 @@ func (r *Registry) Close() error {
 // Damage says what [Open] found damaged, as sentences for people; nil when nothing was.
 func (r *Registry) Damage() []string { return slices.Clone(r.damage) }
 
+// Encrypted is how much of the registry on disk is encrypted.
+func (r *Registry) Encrypted() wal.Share { return r.ledger.log.Encrypted() }
+
 // Watch has fn called after every change, in order, by the goroutine that made it: fn must be quick
 // and may read the registry, but not change it.
 func (r *Registry) Watch(fn func(Change)) {

@@ -24,6 +24,9 @@ type statusJSON struct {
 	LogBytes      int64         `json:"log_bytes"`
 	LogLimit      int64         `json:"log_limit"`
 	Storage       string        `json:"storage"`
+	Encryption    string        `json:"encryption"`
+	LogEncrypted  int64         `json:"log_encrypted"`
+	LogPlain      int64         `json:"log_plain"`
 	Connected     int64         `json:"connected"`
 	Subscriptions int64         `json:"subscriptions"`
 	Owed          int64         `json:"owed"`
@@ -51,6 +54,7 @@ func (a *api) status(c *call) error {
 	return c.json(http.StatusOK, &statusJSON{
 		Gateway: s.Gateway, Epoch: s.Epoch, Version: s.Version, Uptime: int64(s.Uptime / time.Second),
 		Head: s.Head, TailFrom: s.TailFrom, LogBytes: s.LogBytes, LogLimit: s.LogLimit, Storage: s.Storage,
+		Encryption: s.Encryption, LogEncrypted: s.LogEncrypted, LogPlain: s.LogPlain,
 		Connected: s.Connected, Subscriptions: s.Subscriptions, Owed: s.Owed, DeadLetters: s.DeadLetters,
 		Published: s.Published, Volatile: s.Volatile, Sent: s.Sent, Delivered: s.Delivered, Expired: s.Expired,
 		Dead: s.Dead, Cancelled: s.Cancelled, Lost: s.Lost, Dropped: s.Dropped, Commits: s.Commits,
