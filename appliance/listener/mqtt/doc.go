@@ -36,6 +36,20 @@
 //     next start when the appliance was killed; one of QoS 0 that is not retained is not, for then nobody
 //     would be there to get it, and one that cannot be stored, because the disk is full, is kept in memory.
 //   - A client that comes back and subscribes what it had writes no session record.
+//   - A SUBSCRIBE shows what is retained of everything that anybody was told is stored, or was handed; and
+//     of what the client itself published before it.
+//
+// # Limits
+//
+//   - $share grants QoS 1 at most, which the specification allows: a message is assigned to a member until
+//     it acknowledges, and goes to another one when its connection ends. It is not bound to the member's
+//     session.
+//   - A retained message that is on its way to the client is not sent a second time when the client
+//     subscribes again before it acknowledges it.
+//   - A SUBSCRIBE to a part of the device's own inbox binds the inbox; what the session did not subscribe
+//     to counts as delivered when its turn comes.
+//   - Before 5.0 a message to an unknown device is acknowledged and dropped, and counted.
+//   - $SYS/broker/clients/total counts connected clients only.
 //
 // # Mapping
 //
