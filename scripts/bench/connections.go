@@ -87,7 +87,7 @@ func (b *bench) idleGateway(ctx context.Context, n int, subscribed bool) (m idle
 		}
 		return w.close, err
 	}
-	return idle(ctx, "edgepost", g.pid(), n, subscribed, open)
+	return idle(ctx, "edgepost", g.pid(), n, subscribed, settle, open)
 }
 
 func (b *bench) idlePeer(ctx context.Context, n int, subscribed bool) (m idled, err error) {
@@ -112,10 +112,10 @@ func (b *bench) idlePeer(ctx context.Context, n int, subscribed bool) (m idled, 
 		}
 		return nc.Close, err
 	}
-	return idle(ctx, "NATS", p.pid(), n, subscribed, open)
+	return idle(ctx, "NATS", p.pid(), n, subscribed, settle, open)
 }
 
-func idle(ctx context.Context, server string, pid, n int, subscribed bool, open func(i int) (func(), error)) (idled, error) {
+func idle(ctx context.Context, server string, pid, n int, subscribed bool, settle time.Duration, open func(i int) (func(), error)) (idled, error) {
 	m := idled{Server: server, Connections: n, Subscribed: subscribed}
 	closers := make([]func(), n)
 	closeAll := func() {

@@ -48,7 +48,7 @@ func (b *bench) mqttIdleOf(ctx context.Context, p mqttPeer, n int) (m idled, err
 		return m, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	return idle(ctx, p.short, s.pid, n, true, func(i int) (func(), error) {
+	return idle(ctx, p.short, s.pid, n, true, settle, func(i int) (func(), error) {
 		c, err := dialMQTT(s.addr, fmt.Sprintf("s%d", i), true, 2*time.Minute)
 		if err != nil {
 			return nil, err
