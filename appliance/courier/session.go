@@ -96,6 +96,11 @@ func (c *Courier) EnsureSession(ctx context.Context, spec Spec, show []message.F
 	}
 	if len(show) > 0 {
 		defer c.ob.Hold()()
+		if ch.Sub != 0 { // what the client acknowledged before it asked is settled, so that it can be owed again
+			if err := s.do(ctx, func() {}); err != nil {
+				return err
+			}
+		}
 		if err := c.show(ctx, ch, show); err != nil {
 			return err
 		}
