@@ -139,24 +139,39 @@ func (c *committer) run() {
 	}
 }
 
-// linger waits until as many appends are queued as the last commit lets expect, for Linger at most. A lone publisher
-// never waits; many that publish again as soon as they are answered are all in one frame.
+// When a commit waits for company.
+const (
+	lingerFrom   = 4 // appends that the last commits let expect; for fewer the wait costs more than an fsync saves
+	lingerWorth  = 8 // more that came in one Linger, for another one
+	lingerRounds = 4 // Lingers at most
+)
+
+// linger waits until as many appends are queued as the last commits let expect: for Linger, and longer only while it
+// goes on to bring more. One publisher, or a few, never wait; many that publish again as soon as they are answered are
+// in one frame, also where the processor needs longer than the disk to take what all of them send.
 func (c *committer) linger() {
 	q := &c.l.queue
-	if c.expect <= 1 || c.l.opt.Linger < 0 || c.broken != nil {
+	if c.expect < lingerFrom || c.l.opt.Linger < 0 || c.broken != nil {
 		return
 	}
 	defer q.waiting(1)
 	timer := time.NewTimer(c.l.opt.Linger)
 	defer timer.Stop()
-	for {
-		if n, hurry := q.waiting(c.expect); hurry || n >= c.expect {
+	before, _ := q.waiting(c.expect)
+	for round := 1; ; {
+		n, hurry := q.waiting(c.expect)
+		if hurry || n >= c.expect {
 			return
 		}
 		select {
 		case <-q.signal:
 		case <-timer.C:
-			return
+			n, _ = q.waiting(c.expect)
+			if round++; round > lingerRounds || n-before < lingerWorth {
+				return
+			}
+			before = n
+			timer.Reset(c.l.opt.Linger)
 		}
 	}
 }
@@ -189,6 +204,7 @@ func (c *committer) commit(reqs []request) {
 	if len(c.riders) > 0 {
 		c.l.Flush()
 	}
+	queued, _ := c.l.queue.waiting(1) // before those who are answered come again
 	if f := c.l.opt.Committed; f != nil {
 		f(batch)
 	}
@@ -197,8 +213,7 @@ func (c *committer) commit(reqs []request) {
 		reqs[i].done(first, nil)
 		first += uint64(len(reqs[i].recs))
 	}
-	queued, _ := c.l.queue.waiting(1)
-	c.expect = len(reqs) + queued
+	c.expect = max(len(reqs)+queued, c.expect*7/8) // some may only be late
 }
 
 // answerRefused answers requests that carry their error already, or nothing, and returns the others.
