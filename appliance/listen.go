@@ -47,6 +47,7 @@ func (a *Appliance) listen() error {
 		Authenticator: k, Publisher: k, Sessions: k, Subscriber: k, Wills: k, Version: a.o.Version, Log: a.o.Log,
 		InInbox:        k.inInbox,
 		Commands:       k.commands,
+		Reaches:        k.c.Reaches,
 		MaxConnections: a.connections(), MaxMessage: int(a.cfg.Limits.MaxMessage), MaxInflight: a.cfg.Delivery.Window, SessionExpiry: a.cfg.Delivery.TTL,
 	})
 	k.kick = func(principal string) {

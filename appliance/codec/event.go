@@ -116,7 +116,7 @@ func Binary(get func(name string) string, extensions []message.Property, content
 		}
 	}
 	for _, x := range extensions {
-		if isCore(x.Key) {
+		if CoreAttribute(x.Key) {
 			return nil, message.Problemf(message.CodeBadRequest, "the event's attribute %s does not belong among its extensions", x.Key)
 		}
 		if err := e.set(x.Key, x.Value); err != nil {
@@ -157,8 +157,8 @@ func (e *draft) core(name string) *string {
 	return nil
 }
 
-// isCore reports whether CloudEvents itself defines the attribute.
-func isCore(name string) bool {
+// CoreAttribute reports whether CloudEvents itself defines the attribute.
+func CoreAttribute(name string) bool {
 	switch name {
 	case "specversion", "id", "source", "type", "subject", "time", "dataschema", "datacontenttype":
 		return true
@@ -175,7 +175,7 @@ func (e *draft) set(name, value string) error {
 		*field = value
 		return nil
 	}
-	if !attributeName(name) {
+	if !AttributeName(name) {
 		return message.Problemf(message.CodeBadName, "the event's attribute %.40q is not allowed: 1 to %d of a-z 0-9, and not data", name, maxName)
 	}
 	if len(e.m.Event.Extensions) >= message.MaxProperties {
@@ -234,8 +234,8 @@ func (e *draft) own() error {
 	return nil
 }
 
-// attributeName reports whether an extension may have the name (CloudEvents 1.0 §3.1.1, §3.4).
-func attributeName(s string) bool {
+// AttributeName reports whether an extension may have the name (CloudEvents 1.0 §3.1.1, §3.4).
+func AttributeName(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; !digit(c) && (c < 'a' || c > 'z') {
 			return false
@@ -265,7 +265,7 @@ func Attributes(m *message.Message, gateway string) []message.Property {
 	free := len(as)
 	for _, list := range [...][]message.Property{e.Extensions, m.Properties} {
 		for _, x := range list {
-			if attributeName(x.Key) && !isCore(x.Key) && !ours(m, x.Key) && !named(as[free:], x.Key) {
+			if AttributeName(x.Key) && !CoreAttribute(x.Key) && !ours(m, x.Key) && !named(as[free:], x.Key) {
 				as = append(as, x)
 			}
 		}

@@ -188,7 +188,7 @@ func TestBinaryMode(t *testing.T) {
 		if err != nil || value != a.Value {
 			t.Errorf("%q became %q, %v", a.Value, value, err)
 		}
-		if isCore(a.Key) {
+		if CoreAttribute(a.Key) {
 			core[a.Key] = value
 		} else {
 			extensions = append(extensions, message.Property{Key: a.Key, Value: value})

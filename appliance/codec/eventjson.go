@@ -107,7 +107,7 @@ func (e *draft) member(name string, v []byte) error {
 			return message.Problemf(message.CodeBadUTF8, "the event's attribute %.40q has half a surrogate pair", name)
 		}
 		return e.set(name, string(text))
-	case isCore(name):
+	case CoreAttribute(name):
 		return message.Problemf(message.CodeBadJSON, "the event's attribute %.40q must be a string", name)
 	case c == 't' || c == 'f':
 		return e.set(name, string(v))

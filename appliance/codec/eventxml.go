@@ -279,7 +279,7 @@ func (r *xmlReader) attribute(e *draft, c xml.StartElement) error {
 	if err != nil {
 		return err
 	}
-	if isCore(name) {
+	if CoreAttribute(name) {
 		want := "string"
 		switch name {
 		case "source":
@@ -449,7 +449,7 @@ func appendXML(dst []byte, m *message.Message, gateway string, root bool) []byte
 		dst = append(append(dst, '<'), a.Key...)
 		if _, ok := integer(a); ok {
 			dst = append(dst, ` xsi:type="ce:integer"`...)
-		} else if !isCore(a.Key) {
+		} else if !CoreAttribute(a.Key) {
 			dst = append(dst, ` xsi:type="ce:string"`...)
 		}
 		dst = appendXMLText(append(dst, '>'), a.Value)

@@ -294,6 +294,23 @@ func (s *shard) matches(t message.Topic) int {
 	return len(seen)
 }
 
+// Reaches reports whether [Courier.Matches] would count any, at less cost.
+func (c *Courier) Reaches(t message.Topic) bool {
+	for _, s := range c.shards {
+		if s.anyMatch(t) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *shard) anyMatch(t message.Topic) bool {
+	s.treeMu.RLock()
+	defer s.treeMu.RUnlock()
+	counts := func(sub *subscription) bool { return !sub.spec.internal() }
+	return s.tree.Any(t, counts) || s.passing.Any(t, counts)
+}
+
 // Volatile hands a message that is not stored to whoever is connected now, and returns how many
 // subscriptions it matched. A session without room drops it; drops are counted.
 func (c *Courier) Volatile(ctx context.Context, m *message.Message) (int, error) {

@@ -80,3 +80,28 @@ func FuzzSubscription(f *testing.F) {
 		}
 	})
 }
+
+// What the courier keeps for itself, retained messages and receipts, is nobody's subscription.
+func TestReachesIsWhetherMatchesCounts(t *testing.T) {
+	w := newWorld(t)
+	w.inbox("lamp1") // not attached
+	for owner, f := range map[string]message.Filter{"key/a": "all/#", "key/b": "all/+", "key/c": "one"} {
+		if _, _, err := w.c.Subscribe(t.Context(), owner, Request{Filter: f}, newSink(), AttachOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	passing := Spec{Name: "key/d/passing", Owner: "key/d", Kind: Live, Passing: []message.Filter{"passing/+"}}
+	if _, err := w.c.OpenLive(t.Context(), passing, newSink(), AttachOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for topic, want := range map[message.Topic]int{
+		"device/lamp1/in/set": 1, "device/lamp2/in/set": 0, "all": 1, "all/x": 2, "one": 1, "one/x": 0, "passing/x": 1, "nobody": 0, "$edge/x": 0,
+	} {
+		if n, ok := w.c.Matches(topic), w.c.Reaches(topic); n != want || ok != (want > 0) {
+			t.Errorf("%s: %d subscriptions, want %d; reached: %v", topic, n, want, ok)
+		}
+		if a := testing.AllocsPerRun(10, func() { w.c.Reaches(topic) }); !raceEnabled && a != 0 {
+			t.Errorf("%s: %v allocations", topic, a)
+		}
+	}
+}

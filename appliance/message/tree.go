@@ -7,7 +7,7 @@ import (
 
 // Tree finds the values whose filters match a topic, without trying every filter. It agrees with
 // [Filter.Match]. The zero Tree is empty and ready. It is not safe for concurrent use, and it must
-// not be changed from inside [Tree.Match].
+// not be changed from inside [Tree.Match] and [Tree.Any].
 //
 // It is a prefix tree over levels in which a node holds as many levels as possible, so a filter
 // costs about one node however many levels it has, and a search visits a node at most once.
@@ -97,58 +97,53 @@ func (t *Tree[T]) Len() int { return t.n }
 // nothing. Its cost grows with the topic's length and with the number of filters that match a
 // beginning of it, not with the number of filters.
 func (t *Tree[T]) Match(topic Topic, fn func(v T)) {
+	t.Any(topic, func(v T) bool { fn(v); return false })
+}
+
+// Any reports whether is holds for a value filed under a filter that matches the topic. It asks as
+// [Tree.Match] calls, and asks no more after the first that holds.
+func (t *Tree[T]) Any(topic Topic, is func(v T) bool) bool {
 	n, s := &t.root, string(topic)
 	if topic.Reserved() { // wildcards do not match a leading $ (MQTT 5.0 §4.7.2)
-		if kid := n.kid(firstLevel(s)); kid != nil {
-			kid.match(s, fn)
-		}
-		return
+		kid := n.kid(firstLevel(s))
+		return kid != nil && kid.match(s, is)
 	}
-	n.below(s, fn)
+	return n.below(s, is)
 }
 
 // match continues with the levels of topic, of which the first belongs to n's path. It returns to
 // its caller only at a fork, so it is never deeper than there are filters that fork.
-func (n *node[T]) match(topic string, fn func(v T)) {
+func (n *node[T]) match(topic string, is func(v T) bool) bool {
 	rest, more, found := followPath(n.path, topic)
 	switch {
 	case !found:
+		return false
 	case more:
-		n.below(rest, fn)
-	default:
-		n.each(fn)
-		if all := n.kid("#"); all != nil { // "a/#" matches "a" itself (§4.7.1.2)
-			all.each(fn)
-		}
+		return n.below(rest, is)
+	case slices.ContainsFunc(n.vals, is):
+		return true
 	}
+	all := n.kid("#") // "a/#" matches "a" itself (§4.7.1.2)
+	return all != nil && slices.ContainsFunc(all.vals, is)
 }
 
 // below continues with the children for the levels of topic, of which there is at least one.
-func (n *node[T]) below(topic string, fn func(v T)) {
+func (n *node[T]) below(topic string, is func(v T) bool) bool {
 	level := firstLevel(topic)
 	if n.one != nil {
-		if k := firstLevel(n.one.path); k == level || k == "+" || k == "#" {
-			n.one.match(topic, fn)
-		}
-		return
+		k := firstLevel(n.one.path)
+		return (k == level || k == "+" || k == "#") && n.one.match(topic, is)
 	}
 	if n.kids == nil {
-		return
+		return false
 	}
 	for _, k := range [...]string{"#", "+"} {
-		if kid := n.kids[k]; kid != nil && k != level {
-			kid.match(topic, fn)
+		if kid := n.kids[k]; kid != nil && k != level && kid.match(topic, is) {
+			return true
 		}
 	}
-	if kid := n.kids[level]; kid != nil {
-		kid.match(topic, fn)
-	}
-}
-
-func (n *node[T]) each(fn func(v T)) {
-	for _, v := range n.vals {
-		fn(v)
-	}
+	kid := n.kids[level]
+	return kid != nil && kid.match(topic, is)
 }
 
 // followPath compares a path with the beginning of a topic. more says that rest, of at least one

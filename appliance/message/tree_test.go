@@ -81,9 +81,24 @@ func (t *Tree[T]) check(tb testing.TB, want map[Filter]map[T]bool) {
 	}
 }
 
-func (t *Tree[T]) found(topic Topic) map[T]int {
-	got := map[T]int{}
-	t.Match(topic, func(v T) { got[v]++ })
+// found returns what Match calls with, and how often; it holds Any against that.
+func (t *Tree[T]) found(tb testing.TB, topic Topic) map[T]int {
+	tb.Helper()
+	got, total := map[T]int{}, 0
+	t.Match(topic, func(v T) { got[v]++; total++ })
+	asked := 0
+	if t.Any(topic, func(T) bool { asked++; return false }) || asked != total {
+		tb.Fatalf("topic %q: Any asks for %d of %d values", topic, asked, total)
+	}
+	for v := range got {
+		if !t.Any(topic, func(w T) bool { return v == w }) {
+			tb.Fatalf("topic %q: Any does not find %v", topic, v)
+		}
+	}
+	asked = 0
+	if t.Any(topic, func(T) bool { asked++; return true }) != (total > 0) || asked != min(total, 1) {
+		tb.Fatalf("topic %q: Any asks %d times for the first of %d values", topic, asked, total)
+	}
 	return got
 }
 
@@ -164,7 +179,7 @@ func TestTreeAgreesWithFilterMatch(t *testing.T) {
 					}
 				}
 			}
-			if got := tree.found(topic); !same(got, expect) {
+			if got := tree.found(t, topic); !same(got, expect) {
 				t.Fatalf("seed %d, topic %q: got %v, want %v", seed, topic, got, expect)
 			}
 		}
@@ -237,7 +252,7 @@ func TestTreeDeepTopicIsLinear(t *testing.T) {
 	if len(want) != 9 {
 		t.Fatalf("%d filters match, want all but the last", len(want))
 	}
-	if got := tree.found(Topic(deep)); !same(got, want) {
+	if got := tree.found(t, Topic(deep)); !same(got, want) {
 		t.Fatalf("got %v, want %v", got, want)
 	}
 	if visits := testing.AllocsPerRun(10, func() { tree.Match(Topic(deep), func(int) {}) }); visits != 0 {
@@ -280,6 +295,9 @@ func TestTreeMatchAllocatesNothing(t *testing.T) {
 	if n != 5 {
 		t.Fatalf("%d matches, want 5", n)
 	}
+	if a := testing.AllocsPerRun(100, func() { n = 0; tree.Any("device/lamp7/in/set", func(*int) bool { n++; return n == 3 }) }); a != 0 || n != 3 {
+		t.Fatalf("Any asks %d times and allocates %v times", n, a)
+	}
 }
 
 func FuzzTree(f *testing.F) {
@@ -308,7 +326,7 @@ func FuzzTree(f *testing.F) {
 			}
 		}
 		tree.check(t, all)
-		if got := tree.found(top); !same(got, expect) {
+		if got := tree.found(t, top); !same(got, expect) {
 			t.Fatalf("topic %q: got %v, want %v", top, got, expect)
 		}
 		for flt, vs := range all {

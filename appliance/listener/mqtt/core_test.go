@@ -88,6 +88,13 @@ func (c *fakeCore) publish(how string, m *message.Message, notes []courier.Note,
 	for _, p := range m.Properties {
 		add(true, "u.%s=%s", p.Key, p.Value)
 	}
+	if e := &m.Event; e.ID != "" {
+		add(true, "event=%s,%s,%s,%s,%s,%s", e.ID, e.Source, e.Type, e.Subject, e.Time, e.DataSchema)
+		add(m.Priority != message.DefaultPriority, "priority=%d", m.Priority)
+		for _, x := range e.Extensions {
+			add(true, "x.%s=%s", x.Key, x.Value)
+		}
+	}
 	for _, n := range notes {
 		add(true, "note=%x", n.Key)
 	}

@@ -15,7 +15,8 @@
 //
 //   - PUBACK and PUBREC of success mean stable storage, in the order of the publishes. 5.0 is told
 //     when a message is refused: 0x87 not allowed, 0x90 no such device or group, 0x97 no room,
-//     0x83 and 0x80 other. Before 5.0 what is not allowed is acknowledged and dropped (counted),
+//     0x83 and 0x80 other; and 0x10 when a message is stored but no subscription selects it, be
+//     its device or session connected or not. Before 5.0 what is not allowed is acknowledged and dropped (counted),
 //     and what could not be stored ends the connection without an answer.
 //   - Inbound QoS 2 of a durable session: the packet id is stored with its message and forgotten
 //     durably before PUBCOMP, so no crash repeats the message.
@@ -58,6 +59,11 @@
 //	payload format, content     text, content type, response topic, correlation data,
 //	type, response topic,       properties
 //	correlation, user
+//	user properties             a CloudEvent, in the binary mode of its MQTT binding: id, source, type, …
+//	specversion, id, source,    under their own names, datacontenttype as the content type; a message
+//	type and what belongs to    expiry counts more than the attribute ttl. What is no whole event stays
+//	an event                    properties. An event goes out so whatever protocol it came by; before 5.0,
+//	                            and in structured mode, it is its payload
 //	user property "receipt"     "each" or "final" asks for receipts on $edge/receipt/<name>/<id>
 //	                            and, where the publisher itself may publish and receive, on the response
 //	                            topic with the correlation data and the same user property

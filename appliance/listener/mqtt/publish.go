@@ -14,6 +14,9 @@ const (
 	refusedPause = 2 * time.Second // before a client of 3.1.1 whose publish could not be stored is cut
 )
 
+// receiptProperty is the user property that asks for receipts, which is no attribute of an event.
+const receiptProperty = "receipt"
+
 // Keys of durable notes: which packet id they are about, and in which direction.
 const (
 	noteInbound  = 0x10000 // | id: a publish of QoS 2 was stored and not yet released
@@ -126,10 +129,12 @@ func takeProps(m *message.Message, p *packet.Properties) {
 	if len(p.User) == 0 {
 		return
 	}
+	event := false
 	m.Properties = make([]message.Property, len(p.User))
 	for i, u := range p.User {
 		m.Properties[i] = message.Property{Key: string(u.Key), Value: string(u.Value)}
-		if m.Properties[i].Key != "receipt" {
+		event = event || m.Properties[i].Key == "specversion"
+		if m.Properties[i].Key != receiptProperty {
 			continue
 		}
 		switch m.Properties[i].Value {
@@ -138,6 +143,9 @@ func takeProps(m *message.Message, p *packet.Properties) {
 		case "final":
 			m.Receipt = message.FinalReceipt
 		}
+	}
+	if event {
+		takeEvent(m)
 	}
 }
 

@@ -340,7 +340,17 @@ func (p *player) deliver(rest string) error {
 	for _, opt := range f[4:] {
 		k, v, _ := strings.Cut(opt, "=")
 		n, _ := strconv.Atoi(v)
+		if key, ok := strings.CutPrefix(k, "u."); ok {
+			m.Properties = append(m.Properties, message.Property{Key: key, Value: v})
+			continue
+		}
+		if key, ok := strings.CutPrefix(k, "x."); ok {
+			m.Event.Extensions = append(m.Event.Extensions, message.Property{Key: key, Value: v})
+			continue
+		}
 		switch k {
+		case "event":
+			m.Event.ID, m.Event.Source, m.Event.Type = v, "/shop", "sold"
 		case "q":
 			m.QoS = message.QoS(n)
 		case "attempt":

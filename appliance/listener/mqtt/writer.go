@@ -416,7 +416,7 @@ type propsForm struct{}
 // sharedProps are the properties that are the same for all receivers.
 func sharedProps(it *courier.Item) []byte {
 	m := it.Msg
-	if !m.Text && m.ContentType == "" && m.Response == "" && len(m.Correlation) == 0 && len(m.Properties) == 0 {
+	if !m.Text && m.ContentType == "" && m.Response == "" && len(m.Correlation) == 0 && len(m.Properties) == 0 && m.Event.ID == "" {
 		return nil
 	}
 	return it.Encoded(propsForm{}, func(m *message.Message) []byte {
@@ -437,7 +437,7 @@ func sharedProps(it *courier.Item) []byte {
 			p.CorrelationData = m.Correlation
 			p.Mark(packet.PropCorrelationData)
 		}
-		for _, u := range m.Properties {
+		for _, u := range userProperties(m) {
 			p.User = append(p.User, packet.UserProperty{Key: []byte(u.Key), Value: []byte(u.Value)})
 		}
 		b, err := p.AppendShared(nil)
