@@ -390,16 +390,24 @@ func (k *core) Requeue(ctx context.Context, g *auth.Grant, entry uint64) (as mes
 	return k.c.Requeue(ctx, entry)
 }
 
-// Status shows the appliance at one glance.
-func (k *core) Status(_ context.Context, _ *auth.Grant) (courier.Status, error) {
+// Status shows the appliance at one glance, to administrators: it names the gateway and says what is wrong with it.
+func (k *core) Status(_ context.Context, g *auth.Grant) (courier.Status, error) {
+	if err := admin(g); err != nil {
+		return courier.Status{}, err
+	}
+	return k.glance(), nil
+}
+
+// glance is the status, for whoever in the appliance decides what of it is shown.
+func (k *core) glance() courier.Status {
 	st := k.c.Status()
 	k.status(&st)
-	return st, nil
+	return st
 }
 
 // WriteMetrics writes the counters in Prometheus' text format.
 func (k *core) WriteMetrics(w io.Writer) {
-	st, _ := k.Status(context.Background(), nil)
+	st := k.glance()
 	writeMetrics(w, &st)
 	if k.extra != nil {
 		k.extra(w)

@@ -216,6 +216,26 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestStatusIsForAdministrators: it names the gateway and its troubles; who may only publish has no business with it.
+func TestStatusIsForAdministrators(t *testing.T) {
+	r := newRig(t, Config{Access: AccessConfig{Anonymous: message.Rules{Publish: []message.Filter{"#"}}}})
+	key := r.admin("POST", "/v1/keys", `{"name":"app","rules":{"publish":["#"]}}`, 201)["token"].(string)
+	root := r.admin("POST", "/v1/keys", `{"name":"root","admin":true}`, 201)["token"].(string)
+	for _, token := range []string{"", r.device("lamp1"), key} {
+		if got := r.as(token, "GET", "/v1/status", "", 403); got["code"] != message.CodeForbidden {
+			t.Errorf("refused with %v", got)
+		}
+	}
+	for _, got := range []map[string]any{r.as(root, "GET", "/v1/status", "", 200), r.admin("GET", "/v1/status", "", 200)} {
+		if got["gateway"] == "" || got["storage"] != "ok" {
+			t.Errorf("status %v", got)
+		}
+	}
+	if got := r.as("", "GET", "/glance.json", "", 200); got["storage"] != "ok" {
+		t.Errorf("the public part: %v", got)
+	}
+}
+
 func TestGroupsReachTheirMembersWhileTheyAreMembers(t *testing.T) {
 	r := newRig(t, Config{})
 	token := r.device("lamp1")
