@@ -30,7 +30,7 @@ func (c *Courier) Attach(ctx context.Context, name string, link Link, o AttachOp
 	if err != nil {
 		return nil, err
 	}
-	if err := c.announceLink(ctx, s, id, o.Window); err != nil {
+	if err := c.announceLink(ctx, s, id, &o); err != nil {
 		return nil, err
 	}
 	a := &attachment{s: s, link: link, o: o}
@@ -59,14 +59,14 @@ const looseRoom = 2048
 
 // announceLink has the log know that transmissions may be on their way, before the first one: after
 // a crash they are flagged as possible repetitions. While the storage takes no writes delivery goes
-// on without. window is the link's, 0 for the policy's.
-func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64, window int) error {
-	name, reach, err := s.reaches(ctx, id, window)
+// on without.
+func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64, o *AttachOptions) error {
+	name, reach, err := s.reaches(ctx, id, o)
 	if err != nil || reach == 0 {
 		return err
 	}
 	defer c.lockName(name)()
-	if _, reach, err = s.reaches(ctx, id, window); err != nil || reach == 0 {
+	if _, reach, err = s.reaches(ctx, id, o); err != nil || reach == 0 {
 		return err
 	}
 	if _, err := c.ob.Change(ctx, &outbox.Change{Op: outbox.OpLink, Sub: id, Reach: reach}); err != nil && ctx.Err() != nil {
@@ -77,23 +77,32 @@ func (c *Courier) announceLink(ctx context.Context, s *shard, id uint64, window 
 
 // reaches returns how many of the first owed a link with the window may have on its way; 0 when the log
 // says so already.
-func (s *shard) reaches(ctx context.Context, id uint64, window int) (name string, reach int, err error) {
+func (s *shard) reaches(ctx context.Context, id uint64, o *AttachOptions) (name string, reach int, err error) {
 	err = s.do(ctx, func() {
 		sub := s.subs[id]
 		if sub == nil {
 			return
 		}
-		w := max(window, s.c.policy(&sub.spec).Window)
-		if sub.spec.Kind == Shared {
-			w = sharedWindow
+		name, reach = sub.spec.Name, s.room(sub, o.Window)
+		if len(o.Select) > 0 {
+			reach += parkRoom
 		}
-		name, reach = sub.spec.Name, w+max(retryRoom, 4*w)+looseRoom
 		if sub.reach >= reach {
 			reach = 0
 		}
 		sub.used = s.c.ob.Age()
 	})
 	return name, reach, err
+}
+
+// room is how many of the first owed may be on their way over a link with the window, if it takes all;
+// window 0: the policy's.
+func (s *shard) room(sub *subscription, window int) int {
+	w := max(window, s.c.policy(&sub.spec).Window)
+	if sub.spec.Kind == Shared {
+		w = sharedWindow
+	}
+	return w + max(retryRoom, 4*w) + looseRoom
 }
 
 func (s *shard) attach(a *attachment) {
@@ -262,7 +271,7 @@ func (c *Courier) Fetch(ctx context.Context, name string, most int, wait time.Du
 	if err != nil {
 		return nil, err
 	}
-	if err := c.announceLink(ctx, s, id, 0); err != nil {
+	if err := c.announceLink(ctx, s, id, &AttachOptions{}); err != nil {
 		return nil, err
 	}
 	f := &fetch{max: min(max(most, 1), 1000), answer: make(chan fetched, 1)}

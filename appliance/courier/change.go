@@ -68,6 +68,7 @@ func (s *shard) put(id uint64, spec Spec, ch *outbox.Change, at uint64) {
 		s.plant(sub, false)
 		before, sub.spec = sub.spec.Filters, spec
 		sub.state.SetPolicy(s.c.policy(&spec))
+		sub.state.Unpark() // what it does not subscribe any more ends
 	}
 	s.plant(sub, true)
 	s.c.enter(s, sub)

@@ -55,6 +55,8 @@ type Attachment interface {
 	Nack(seq uint64, delay time.Duration, reason string, reject bool)
 	// Ready says that a Deliver that returned false may be tried again.
 	Ready()
+	// Select changes which messages the link takes: see [AttachOptions]. What is on its way stays so.
+	Select(filters []message.Filter)
 	// Close gives the subscription back; what is unacknowledged is owed again. A subscription made
 	// without a name ends with it.
 	Close()
@@ -121,6 +123,11 @@ type AttachOptions struct {
 	Window     int           // most unacknowledged messages; 0: the subscription's policy
 	AckTimeout time.Duration // a transmission unacknowledged for longer counts as a failed attempt; 0: never
 	AutoSettle bool          // the protocol has no acks: a message accepted by Deliver ends as "sent"
+
+	// Select are the filters of which one must select a message for this link to take it; none: it takes all.
+	// Others stay owed and wait for another selection or another link, without keeping up what follows. Not
+	// for a [Shared]. Nobody may change the slice afterwards.
+	Select []message.Filter
 }
 
 // Request asks for a subscription.

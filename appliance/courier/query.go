@@ -210,6 +210,8 @@ func (s *shard) standing(sub *subscription, id message.ID, seq uint64) message.R
 		r.Reason = "nobody reads the subscription" + since(sub.changed)
 	case !sub.connected():
 		r.Reason = "offline" + since(sub.changed)
+	case s.unselected(sub, seq):
+		r.Reason = "not subscribed: the connection takes other topics of this inbox only"
 	case retrying:
 		r.Reason = fmt.Sprintf("retry %d of %d in %v", fails, s.c.policy(&sub.spec).MaxAttempts, max(time.Until(due), 0).Round(time.Second))
 	case sub.pull && len(sub.waits) == 0:

@@ -297,7 +297,7 @@ func (s *shard) pass(e *outbox.Entry) {
 // hand gives a link a message that nobody owes.
 func (s *shard) hand(sub *subscription, it *Item) {
 	a := sub.free()
-	if len(sub.links) == 0 || !s.allowed(sub, it.Msg.Topic) {
+	if len(sub.links) == 0 || !s.allowed(sub, it.Msg.Topic) || a != nil && !a.takes(it.Msg.Topic) {
 		return
 	}
 	if a != nil && a.link.Deliver(Delivery{Item: it, Attempt: 1}) {
@@ -377,6 +377,12 @@ func (s *shard) push(sub *subscription, now time.Time, age int64) (more bool) {
 		d, ok := s.next(sub, now, age)
 		if !ok {
 			return false
+		}
+		if !a.takes(d.Msg.Topic) {
+			if !s.park(sub, a, d.Seq) {
+				return false
+			}
+			continue // counts as a transmission: it cost a look at the message
 		}
 		if !a.link.Deliver(d) {
 			a.stuck = true

@@ -85,6 +85,9 @@ type subscription struct {
 	reach  int  // so many of the first owed may be on their way, the log says; 0: none
 	queued bool // is in shard.dirty
 
+	granted  int  // as reach, of what could not be written: delivery goes on without
+	widening bool // a larger reach is on its way to the log
+
 	changed time.Time // when a link came or went; zero: not since the start, or the clock was not trusted
 	used    int64     // when it was last linked, on the age clock
 	over    bool      // holds more than its share of the log

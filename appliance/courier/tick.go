@@ -65,11 +65,13 @@ func (s *shard) unused(sub *subscription) bool {
 // choreRoom bounds the chores that wait; what finds no room comes up again at the next tick.
 const choreRoom = 256
 
-// chore has fn run where it may wait. It never blocks.
-func (s *shard) chore(fn func()) {
+// chore has fn run where it may wait; false when there is no room. It never blocks.
+func (s *shard) chore(fn func()) bool {
 	select {
 	case s.c.chores <- fn:
+		return true
 	default:
+		return false
 	}
 }
 

@@ -13,6 +13,7 @@
 //   - Once: each number ends exactly once, and what has ended is never offered.
 //   - Attempts: only a nack or a missed deadline is a failed attempt; a lost link is not.
 //   - A number that waits for its retry blocks nothing, until very many wait ([Policy]).
+//   - A number that the caller parks, because the link does not take it, is owed and blocks nothing.
 //
 // The caller's duties: after every change call [State.Next] until it has nothing or the link takes
 // no more, reporting each accepted one with [State.Sent]; call [State.Timeouts] when [State.Wake]

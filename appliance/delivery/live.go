@@ -9,7 +9,8 @@ const retryRoom = 1024
 // it exists while a link is attached or something is tracked.
 //
 // Invariants: every track's number is owed, in the lane that it names; every owed number up to its
-// lane's cursor is flying, waiting or due; each phase's counter agrees; the due set holds exactly
+// lane's cursor is flying, waiting, due or parked; what is parked is owed, its track, if any, is resting,
+// and a link is open; each phase's counter agrees; the due set holds exactly
 // the numbers of phase due; every flying track with a deadline has its timer in deadlines, every
 // waiting one has its timer in retries.
 type live struct {
@@ -25,6 +26,7 @@ type live struct {
 	deadlines timers    // of flying tracks
 	retries   timers    // of waiting tracks
 	due       Set
+	parked    Set // what the link does not take, see [State.Park]
 	withdrawn []uint64
 	start     time.Time // the scale's zero; keeps the monotonic clock's reading, if there is one
 }
@@ -139,10 +141,12 @@ func (l *live) goBack(urgent bool, seq uint64) {
 	}
 }
 
-// active reports whether the number is on its way or has its own time to be.
+// active reports whether the number is on its way, has its own time to be, or is parked.
 func (l *live) active(seq uint64) bool {
-	t := l.tracks.get(seq)
-	return t != nil && t.phase != resting
+	if t := l.tracks.get(seq); t != nil && t.phase != resting {
+		return true
+	}
+	return l.parked.Has(seq)
 }
 
 // idle reports whether nothing is worth remembering.

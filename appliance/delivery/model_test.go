@@ -187,6 +187,14 @@ func (s *State) check(tb testing.TB) {
 			tb.Fatalf("%d has phase %d and no timer", t.seq, t.phase)
 		}
 	}
+	l.parked.Each(1, MaxSeq, func(first, last uint64) bool {
+		for ; first <= last; first++ {
+			if k := l.tracks.get(first); !l.open || !s.Owes(first) || k != nil && k.phase != resting {
+				tb.Fatalf("%d is parked: link %t, owed %t, %+v", first, l.open, s.Owes(first), k)
+			}
+		}
+		return true
+	})
 	if l.flying != counts[flying] || l.waiting != counts[waiting]+counts[due] || l.due.Len() != int64(counts[due]) {
 		tb.Fatalf("counters %d, %d, %d; found %v", l.flying, l.waiting, l.due.Len(), counts)
 	}

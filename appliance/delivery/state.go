@@ -143,7 +143,7 @@ func (s *State) Each(from, to uint64, fn func(first, last uint64) bool) {
 }
 
 // Open attaches a link; window is its most messages in flight, 0 for the policy's. Everything owed
-// can be sent again, from the front; what was sent before is a redelivery. Only what waits for a
+// can be sent again, from the front, nothing is parked any more; what was sent before is a redelivery. Only what waits for a
 // retry goes on waiting: a nack's delay outlives the link, so that reconnecting does not use up the attempts.
 // An open State is closed first.
 func (s *State) Open(window int) {
@@ -171,7 +171,8 @@ func (s *State) Close() {
 	if l == nil {
 		return
 	}
-	l.open, l.window, l.cursor, l.offer, l.deadlines = false, 0, [2]uint64{}, offer{}, nil
+	passed, skipped := l.parked.First() // was not sent, so a lane's mark must not say that it may have been
+	l.open, l.window, l.cursor, l.offer, l.deadlines, l.parked = false, 0, [2]uint64{}, offer{}, nil, Set{}
 	for i := 0; l.flying > 0 && i < len(l.tracks.all()); {
 		t := &l.tracks.all()[i]
 		switch {
@@ -179,7 +180,7 @@ func (s *State) Close() {
 			i++
 		case t.cancel:
 			s.withdraw(t)
-		case t.sends == 1 && t.fails == 0: // the lane's mark says as much, in less memory
+		case t.sends == 1 && t.fails == 0 && (!skipped || t.seq < passed): // the lane's mark says as much, in less memory
 			lane := s.lane(t.urgent)
 			lane.maybe = max(lane.maybe, t.seq)
 			l.forget(t)
@@ -208,6 +209,7 @@ func (s *State) withdraw(t *track) {
 // end removes a tracked number from everywhere.
 func (s *State) end(t *track) {
 	s.lane(t.urgent).Remove(t.seq)
+	s.live.parked.Remove(t.seq)
 	s.live.forget(t)
 }
 
@@ -316,6 +318,7 @@ func (s *State) Sent(seq uint64, now, deadline time.Time) {
 			t = l.tracks.put(seq)
 			t.urgent = urgent
 		}
+		l.parked.Remove(seq)
 		if t.sends == 0 && seq <= lane.maybe {
 			t.sends = 1
 		}
@@ -367,6 +370,7 @@ func (s *State) Drop(seq uint64) (wasInFlight, ok bool) {
 			s.rest()
 			return wasInFlight, true
 		}
+		s.live.parked.Remove(seq)
 	}
 	if s.normal.Remove(seq) {
 		return false, true

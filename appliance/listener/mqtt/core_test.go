@@ -331,8 +331,8 @@ func (c *fakeCore) Retained(_ context.Context, _ *auth.Grant, f message.Filter) 
 	return out, nil
 }
 
-func (c *fakeCore) OpenInbox(_ context.Context, g *auth.Grant, link courier.Link, _ courier.AttachOptions) (courier.Attachment, error) {
-	c.note("inbox %s", g.Name)
+func (c *fakeCore) OpenInbox(_ context.Context, g *auth.Grant, link courier.Link, o courier.AttachOptions) (courier.Attachment, error) {
+	c.note("inbox %s takes %v", g.Name, o.Select)
 	return c.attach("inbox "+g.Name, link), nil
 }
 
@@ -362,6 +362,8 @@ func (a *fakeAttachment) Ack(seqs []uint64) { a.c.note("ack %s %v", a.name, seqs
 func (a *fakeAttachment) Nack(seq uint64, delay time.Duration, reason string, reject bool) {
 	a.c.note("nack %s %d delay=%v reason=%q reject=%v", a.name, seq, delay, reason, reject)
 }
+
+func (a *fakeAttachment) Select(filters []message.Filter) { a.c.note("select %s %v", a.name, filters) }
 
 func (a *fakeAttachment) Ready() { a.c.note("ready %s", a.name) }
 

@@ -9,7 +9,8 @@
 // queue is the log. Without, it is a subscription that ends with the connection, made with the first
 // filter. A second connection of the same client ends the first with 0x8E. A filter inside the
 // device's own inbox binds the inbox instead, which waits for the device whatever its session does;
-// the newest link of any protocol holds it. $share filters are one subscription for the group.
+// the newest link of any protocol holds it. What of the inbox the session does not subscribe to stays owed,
+// out of the way of the rest, until this or another link asks for it; the trace says "not subscribed". $share filters are one subscription for the group.
 //
 // # Guarantees
 //
@@ -47,8 +48,6 @@
 //     session.
 //   - A retained message that is on its way to the client is not sent a second time when the client
 //     subscribes again before it acknowledges it.
-//   - A SUBSCRIBE to a part of the device's own inbox binds the inbox; what the session did not subscribe
-//     to counts as delivered when its turn comes.
 //   - Before 5.0 a message to an unknown device is acknowledged and dropped, and counted.
 //   - $SYS/broker/clients/total counts connected clients only.
 //

@@ -120,6 +120,18 @@ func (f *filters) split() (owed, passing []message.Filter) {
 	return owed, passing
 }
 
+// ofInbox are the filters that select what of the device's inbox the session takes.
+func (f *filters) ofInbox() (list []message.Filter) {
+	for i := range f.list {
+		have := &f.list[i]
+		if have.source == fromInbox {
+			list = append(list, have.filter)
+		}
+		list = append(list, have.commands...)
+	}
+	return list
+}
+
 // verdict says how a message goes to the client.
 type verdict struct {
 	qos    message.QoS
@@ -146,7 +158,7 @@ func (f *filters) judge(l *link, m *message.Message, local, retained bool) (v ve
 		}
 	}
 	f.each(m.Topic, take)
-	if !ok && l.source == fromInbox { // bound to this session as a whole (DESIGN §6)
+	if !ok && l.source == fromInbox { // was unsubscribed just now: what is under way is completed [MQTT-3.10.4-3]
 		for i := range f.list {
 			if have := &f.list[i]; have.binds() {
 				ok = true

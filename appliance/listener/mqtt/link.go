@@ -24,6 +24,8 @@ type link struct {
 	closed atomic.Bool    // nothing more of it is written
 	att    courier.Attachment
 
+	selects []message.Filter // what the courier was told, of the inbox. The reader's
+
 	// Guarded by session.mu.
 	ready   bool // att is set
 	refused bool // Deliver said no; Ready is due when there is credit

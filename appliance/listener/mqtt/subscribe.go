@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
@@ -195,6 +196,7 @@ func (s *session) carryOut(r *request) []entry {
 			}
 		}
 	}
+	s.selectInbox()
 	return s.retained(ctx, r)
 }
 
@@ -225,9 +227,12 @@ func (s *session) attachFor(ctx context.Context, f *filter) error {
 	switch from {
 	case fromInbox:
 		if s.link(fromInbox) != nil {
-			return nil
+			return nil // selectInbox follows
 		}
-		a, err = s.srv.o.Subscriber.OpenInbox(ctx, s.grant, l, s.attachOptions())
+		o := s.attachOptions()
+		l.selects = s.subs.ofInbox()
+		o.Select = l.selects
+		a, err = s.srv.o.Subscriber.OpenInbox(ctx, s.grant, l, o)
 	case fromShared:
 		if s.sharedLink(f) != nil {
 			return nil
@@ -244,6 +249,18 @@ func (s *session) attachFor(ctx context.Context, f *filter) error {
 	}
 	s.attached(l, a)
 	return nil
+}
+
+// selectInbox tells the courier what of the device's inbox the session takes, if that changed.
+func (s *session) selectInbox() {
+	l := s.link(fromInbox)
+	if l == nil {
+		return
+	}
+	if list := s.subs.ofInbox(); !slices.Equal(list, l.selects) {
+		l.selects = list
+		l.att.Select(list)
+	}
 }
 
 // retained reads the retained messages for new filters of QoS 0.
@@ -362,6 +379,7 @@ func (s *session) drop(e *edit, gone []filter) byte {
 		case fromSession, fromInbox:
 		}
 	}
+	s.selectInbox()
 	return packet.Success
 }
 

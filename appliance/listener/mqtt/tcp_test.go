@@ -491,3 +491,5 @@ func TestHalfAPacket(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+func (a *endlessLink) Select([]message.Filter) {}

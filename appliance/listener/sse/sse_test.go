@@ -491,3 +491,5 @@ func TestOverHTTP2(t *testing.T) {
 	cancel()
 	<-f.att.closed
 }
+
+func (a *fakeAttachment) Select([]message.Filter) {}

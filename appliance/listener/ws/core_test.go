@@ -230,3 +230,5 @@ func testMessage(seq uint64, topic message.Topic, payload, ct string) *message.M
 	m.From = "app"
 	return m
 }
+
+func (a *fakeAttachment) Select([]message.Filter) {}

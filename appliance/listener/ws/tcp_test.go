@@ -340,3 +340,5 @@ func TestPlainRequests(t *testing.T) {
 		t.Errorf("%s %v", resp.Status, resp.Header)
 	}
 }
+
+func (s *shard) Select([]message.Filter) {}
