@@ -32,7 +32,8 @@ func (s *shard) park(sub *subscription, a *attachment, seq uint64) bool {
 	parked, room := int(sub.state.ParkedLen()), s.room(sub, a.o.Window)
 	if sub.durable() && room+parked >= max(sub.reach, sub.granted) {
 		if !sub.widening { // if there is no room for a chore, the next tick brings the subscription's turn
-			sub.widening = s.chore(func() { s.widen(sub, room+2*parked+parkRoom) })
+			name := sub.spec.Name
+			sub.widening = s.chore(func() { s.widen(sub, name, room+2*parked+parkRoom) })
 		}
 		return false
 	}
@@ -42,10 +43,9 @@ func (s *shard) park(sub *subscription, a *attachment, seq uint64) bool {
 
 // widen has the log know how many of the first owed may be on their way. While the storage takes no
 // writes delivery goes on without. Twice as many each time, so that a long backlog costs few records.
-func (s *shard) widen(sub *subscription, reach int) {
-	name, there := "", false
-	_ = s.do(s.c.ctx, func() { name = sub.spec.Name }) // fails when everything stops
+func (s *shard) widen(sub *subscription, name string, reach int) {
 	defer s.c.lockName(name)()
+	there := false
 	if err := s.do(s.c.ctx, func() {
 		there = s.subs[sub.id] == sub && sub.connected()
 		sub.widening = there
