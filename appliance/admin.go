@@ -64,6 +64,9 @@ func (k *core) AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) 
 	if err := k.Health(); err != nil {
 		return "", err // the subscription could not follow
 	}
+	if k.behind.Load() { // a device of that name may have been removed, and its inbox not yet
+		return "", message.Problemf(message.CodeUnavailable, "devices or groups were changed while the storage took no writes; devices can be added again when the subscriptions have followed, in a moment")
+	}
 	token, err = k.reg.AddDevice(ctx, d)
 	if err != nil {
 		return "", err
@@ -99,7 +102,10 @@ func (k *core) RemoveDevice(ctx context.Context, g *auth.Grant, id string) (err 
 	if err := k.reg.RemoveDevice(ctx, id); err != nil {
 		return err
 	}
-	err = k.lag(k.c.Remove(ctx, courier.DeviceInbox(id)))
+	err = k.later(k.c.Remove(ctx, courier.DeviceInbox(id)))
+	if k.behind.Load() {
+		k.gone.Store(courier.DeviceInbox(id), true)
+	}
 	k.end(ctx, "device/"+id)
 	k.forget(id)
 	return err
@@ -189,6 +195,9 @@ func (k *core) commands(g *auth.Grant) []message.Filter {
 // reconcile compares the subscriptions with the register. The register wins: missing inboxes are made,
 // orphans end.
 func (k *core) reconcile(ctx context.Context) error {
+	if err := k.removeGone(ctx); err != nil {
+		return err
+	}
 	want := make(map[string]bool)
 	damaged := len(k.ob.Losses()) > 0 || k.ob.Forgotten() > 0 // a missing inbox may have been there
 	for _, d := range k.reg.Devices() {
@@ -277,7 +286,7 @@ func (k *core) RemoveGroup(ctx context.Context, g *auth.Grant, name string) (err
 		return err
 	}
 	for _, id := range group.Members {
-		if err := k.follow(ctx, id); err != nil {
+		if err := k.later(k.follow(ctx, id)); err != nil {
 			return err
 		}
 	}
@@ -312,7 +321,7 @@ func (k *core) Leave(ctx context.Context, g *auth.Grant, group, device string) (
 	if err := k.reg.Leave(ctx, group, device); err != nil {
 		return err
 	}
-	return k.follow(ctx, device)
+	return k.later(k.follow(ctx, device))
 }
 
 // Keys lists the keys of programs and people.

@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,16 @@ type following struct {
 	changes sync.RWMutex // held for reading while the register and a subscription change, for writing to compare all
 	behind  atomic.Bool
 	history []courier.Spec
+	gone    sync.Map // names of inboxes whose device was removed since they could not follow
+}
+
+// later is lag for what only takes away: the register says so already and nobody gets in, so that a subscription
+// that follows later is no reason to tell the caller that it failed.
+func (f *following) later(err error) error {
+	if f.lag(err) != nil && storageRefuses(err) {
+		return nil
+	}
+	return err
 }
 
 // lag notes that a subscription could not follow, or that nobody waited for it. It returns the error
@@ -54,6 +65,22 @@ func (a *Appliance) beginFollowing(ctx context.Context, history []courier.Spec) 
 	go func() { defer close(done); a.catchUp(run) }()
 	a.onStop("subscriptions", func(context.Context) error { cancel(); <-done; return nil })
 	return nil
+}
+
+// removeGone ends the inboxes of removed devices. Comparing would do it too, except for the last device: an empty
+// register may be one that was lost.
+func (k *core) removeGone(ctx context.Context) (err error) {
+	k.gone.Range(func(key, _ any) bool {
+		name, _ := key.(string)
+		if slices.Contains(k.c.Names(courier.Inbox), name) {
+			err = k.c.Remove(ctx, name)
+		}
+		if err == nil {
+			k.gone.Delete(key)
+		}
+		return err == nil
+	})
+	return err
 }
 
 // catchUp runs until ctx is done.

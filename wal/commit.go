@@ -61,7 +61,7 @@ func (l *Log) Start() error {
 	}
 	err := c.begin()
 	if err == nil {
-		err = l.holdReserve()
+		err = l.holdReserve(false)
 	}
 	if err != nil {
 		c.breakDown(err)
@@ -180,9 +180,12 @@ func (c *committer) linger() {
 func (c *committer) commit(reqs []request) {
 	reqs = c.answerRefused(reqs)
 	if c.broken != nil {
-		c.refuse(reqs)
-		if reqs = nil; c.stuck || !errors.Is(c.broken, ErrFull) {
+		reqs = c.refuse(reqs, errors.Is(c.broken, ErrFull))
+		if len(reqs) == 0 && (c.stuck || !errors.Is(c.broken, ErrFull)) {
 			return // riders wait for recover
+		}
+		if len(reqs) > 0 {
+			c.l.releaseReserve() // if nobody needed it yet
 		}
 	}
 	c.collect()
@@ -193,9 +196,11 @@ func (c *committer) commit(reqs []request) {
 	if err := c.write(&batch); err != nil {
 		c.stuck = c.broken != nil
 		c.breakDown(err)
-		c.refuse(reqs)
-		if riders > 0 && !c.stuck {
-			c.l.Flush() // what the reserve file gave back is for the riders
+		reqs = c.refuse(reqs, !c.stuck && errors.Is(c.broken, ErrFull))
+		if len(reqs) > 0 {
+			c.commit(reqs) // once: in what the reserve file gave back
+		} else if riders > 0 && !c.stuck {
+			c.l.Flush() // it is for the riders too
 		}
 		return
 	}
@@ -231,10 +236,15 @@ func (c *committer) answerRefused(reqs []request) []request {
 	})
 }
 
-func (c *committer) refuse(reqs []request) {
-	for i := range reqs {
-		reqs[i].done(0, c.broken)
-	}
+// refuse answers requests with why appends are refused, and returns the others: the urgent ones, if they may go on.
+func (c *committer) refuse(reqs []request, urgent bool) []request {
+	return slices.DeleteFunc(reqs, func(r request) bool {
+		if urgent && r.urgent {
+			return false
+		}
+		r.done(0, c.broken)
+		return true
+	})
 }
 
 // collect asks for riders, unless enough of them wait already.

@@ -126,7 +126,8 @@
 //
 // A generation whose write or fsync failed is finished: a second fsync would succeed and hide the loss. Its records go
 // to a new generation under new numbers. On a second failure appends are refused. If space is what is missing the reserve
-// file goes: its space is for riders and sides; publishers are refused until the file can be written again.
+// file goes: its space is for riders, urgent appends and sides; publishers are refused until the file can be written again.
+// A log without riders keeps the file until an urgent append or a side needs it.
 //
 // # Speed
 //

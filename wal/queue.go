@@ -12,6 +12,8 @@ type request struct {
 	size int64
 	done func(first uint64, err error)
 	err  error // refused already; the committer only answers
+
+	urgent bool // may have the space of the reserve file
 }
 
 // queue holds the appends that wait for the committer.
@@ -124,24 +126,35 @@ func (q *queue) close() bool {
 //
 // After ErrFull or ErrFailed the records are as a rule not stored; if the machine goes down right then, they may be.
 func (l *Log) Append(recs []Record, done func(first uint64, err error)) {
-	if done == nil {
-		done = func(uint64, error) {}
+	l.enqueue(request{recs: recs, done: done})
+}
+
+// AppendUrgent is Append for few small records that must not wait for space, such as that a credential no longer holds:
+// while the disk is full they go into the space of the reserve file, like riders. It refuses with ErrFull only when that
+// is used up too. The file is written again as soon as there is space.
+func (l *Log) AppendUrgent(recs []Record, done func(first uint64, err error)) {
+	l.enqueue(request{recs: recs, done: done, urgent: true})
+}
+
+func (l *Log) enqueue(r request) {
+	if r.done == nil {
+		r.done = func(uint64, error) {}
 	}
-	if err := l.append(context.Background(), recs, done); err != nil {
-		done(0, err)
+	if err := l.append(context.Background(), r); err != nil {
+		r.done(0, err)
 	}
 }
 
-func (l *Log) append(ctx context.Context, recs []Record, done func(uint64, error)) error {
+// append queues r; its size is filled in here.
+func (l *Log) append(ctx context.Context, r request) error {
 	l.mu.RLock()
 	started := l.started
 	l.mu.RUnlock()
 	if !started {
 		return fmt.Errorf("%w: it was not started", ErrClosed)
 	}
-	r := request{recs: recs, done: done, size: rawSize(recs)}
-	if r.size > MaxAppend {
-		r = request{done: done, err: fmt.Errorf("%w: %d bytes in one append, at most %d", ErrTooLarge, r.size, MaxAppend)}
+	if r.size = rawSize(r.recs); r.size > MaxAppend {
+		r = request{done: r.done, err: fmt.Errorf("%w: %d bytes in one append, at most %d", ErrTooLarge, r.size, MaxAppend)}
 	}
 	return l.queue.put(ctx, r)
 }
@@ -163,7 +176,7 @@ func (l *Log) AppendWait(ctx context.Context, recs ...Record) (uint64, error) {
 		err   error
 	}
 	ch := make(chan answer, 1)
-	if err := l.append(ctx, recs, func(first uint64, err error) { ch <- answer{first, err} }); err != nil {
+	if err := l.append(ctx, request{recs: recs, done: func(first uint64, err error) { ch <- answer{first, err} }}); err != nil {
 		return 0, err
 	}
 	select {

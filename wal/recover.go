@@ -14,7 +14,9 @@ func (c *committer) breakDown(err error) {
 	kind := ErrFailed
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		kind = ErrFull
-		l.releaseReserve()
+		if l.opt.Collect != nil { // else it is for who needs it: urgent appends and sides
+			l.releaseReserve()
+		}
 	}
 	if c.broken == nil {
 		l.opt.Log.Error("log refuses appends", "why", kind, "err", err)
@@ -34,7 +36,7 @@ func (c *committer) recover() {
 	}
 	l := c.l
 	c.stuck = false
-	err := l.holdReserve()
+	err := l.holdReserve(errors.Is(c.broken, ErrFull))
 	if err == nil && (c.cur == nil || c.cur.size >= l.opt.Generation) {
 		err = c.begin()
 	}
@@ -51,23 +53,27 @@ func (c *committer) recover() {
 	l.Flush() // riders may wait
 }
 
-// holdReserve makes sure that the reserve file exists. Space is checked first, so that a full disk is not written to
-// again and again.
-func (l *Log) holdReserve() error {
+// holdReserve makes sure that the reserve file exists, and where space was short that there is some beside it. Space is
+// checked first, so that a full disk is not written to again and again.
+func (l *Log) holdReserve(short bool) error {
 	l.mu.RLock()
 	held := l.reserved
 	l.mu.RUnlock()
-	if held {
+	if held && !short {
 		return nil
+	}
+	need := l.opt.Generation
+	if !held {
+		need += max(l.opt.Reserve, 0)
 	}
 	free, _, err := l.disk.Free(l.dir)
 	if err != nil {
 		return fmt.Errorf("look for space: %w", err)
 	}
-	if need := max(l.opt.Reserve, 0) + l.opt.Generation; free < need {
+	if free < need {
 		return fmt.Errorf("%d bytes are free, %d are needed: %w", free, need, unix.ENOSPC)
 	}
-	if l.opt.Reserve < 0 {
+	if held || l.opt.Reserve < 0 {
 		return nil
 	}
 	path := filepath.Join(l.dir, reserve)
@@ -81,7 +87,7 @@ func (l *Log) holdReserve() error {
 	return nil
 }
 
-// releaseReserve gives the space of the reserve file to riders and sides. It reports whether there was one.
+// releaseReserve gives the space of the reserve file to riders, urgent appends and sides. It reports whether there was one.
 func (l *Log) releaseReserve() bool {
 	l.mu.Lock()
 	held := l.reserved

@@ -226,3 +226,92 @@ func TestBackPressure(t *testing.T) {
 		}
 	})
 }
+
+// TestUrgentAppendOnFullDisk: what is urgent is stored in the reserve's space, at once and without riders, whether the
+// log was full before or finds out by it; other appends leave that space alone, and it is set aside again.
+func TestUrgentAppendOnFullDisk(t *testing.T) {
+	for name, refusedBefore := range map[string]bool{"found full": true, "first to find out": false} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { urgentOnFullDisk(t, refusedBefore) }) })
+	}
+}
+
+func urgentOnFullDisk(t *testing.T, refusedBefore bool) {
+	dir := t.TempDir()
+	d := newFaultDisk(t, dir)
+	o := newLedger(t).options()
+	o.Collect = nil
+	l, err := openOn(d, dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Start(); err != nil {
+		t.Fatal(err)
+	}
+	add(t, l, "before")
+	held := func() bool {
+		_, err := os.Stat(filepath.Join(dir, reserve))
+		return err == nil
+	}
+	urgent := func(s string) (uint64, error) {
+		type answer struct {
+			n   uint64
+			err error
+		}
+		ch := make(chan answer, 1)
+		l.AppendUrgent([]Record{{Data: []byte(s)}}, func(n uint64, err error) { ch <- answer{n, err} })
+		a := <-ch
+		return a.n, a.err
+	}
+	refused := func(what string) {
+		t.Helper()
+		if _, err := l.AppendWait(context.Background(), Record{Data: []byte(what)}); !errors.Is(err, ErrFull) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	d.setFaults(func(int, string) error {
+		if held() {
+			return unix.ENOSPC
+		}
+		return nil
+	}, true)
+	d.mu.Lock()
+	d.unlimited = "remove"
+	d.mu.Unlock()
+	if refusedBefore {
+		refused("not urgent")
+		time.Sleep(time.Minute) // recover tries, and leaves the reserve
+		if !held() || !errors.Is(l.Health(), ErrFull) {
+			t.Fatal("the reserve went to what is not urgent:", l.Health())
+		}
+	}
+	first, err := urgent("urgent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := urgent("urgent again")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("not urgent")
+	d.setFaults(func(int, string) error { return unix.ENOSPC }, true) // that space is used up as well
+	if _, err := urgent("too much"); !errors.Is(err, ErrFull) {
+		t.Error(err)
+	}
+	d.setFaults(nil, false)
+	time.Sleep(maxBackoff)
+	synctest.Wait()
+	if err := l.Health(); err != nil || !held() {
+		t.Error("the reserve is not set aside again:", err)
+	}
+	add(t, l, "after")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = start(t, dir, o)
+	defer l.Close()
+	for n, want := range map[uint64]string{first: "urgent", second: "urgent again"} {
+		if got, _, err := l.Read(n); err != nil || string(got) != want {
+			t.Errorf("record %d is %q, %v; want %q", n, got, err, want)
+		}
+	}
+}

@@ -104,10 +104,11 @@ func (c *committer) mark() {
 // twice. The two cross at about 100 records of 256 bytes.
 const zeroBelow = 24 << 10
 
-// append writes one entry of n bytes at the end of the current generation, after zeros if they pay.
+// append writes one entry of n bytes at the end of the current generation, after zeros if they pay and if space is not
+// short: then they would take what the reserve file gave back.
 func (c *committer) append(frame []byte, n int64) error {
 	g := c.cur
-	if end := g.size + n; c.inPlace && c.recent < zeroBelow && end > g.zeroed {
+	if end := g.size + n; c.inPlace && c.broken == nil && c.recent < zeroBelow && end > g.zeroed {
 		// Not beyond the generation's end; and in steps, so that one fsync never has much more to write than its frame.
 		ahead := min(max(16*c.recent, 64<<10), 256<<10)
 		to := min(end+ahead, max(c.l.opt.Generation, end))

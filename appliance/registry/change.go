@@ -51,7 +51,7 @@ func (r *Registry) RemoveDevice(ctx context.Context, id string) error {
 	if _, err := r.findDevice(id); err != nil {
 		return err
 	}
-	return r.commit(ctx, []*record{{kind: removeDevice, name: id}}, Change{DeviceRemoved, id})
+	return r.revoke(ctx, []*record{{kind: removeDevice, name: id}}, Change{DeviceRemoved, id})
 }
 
 // AddGroup makes a group. Problems: exists, bad-name, bad-request, too-many.
@@ -86,7 +86,7 @@ func (r *Registry) RemoveGroup(ctx context.Context, name string) error {
 	for _, id := range g.sortedMembers() {
 		changes = append(changes, Change{DeviceChanged, id})
 	}
-	return r.commit(ctx, []*record{{kind: removeGroup, name: name}}, changes...)
+	return r.revoke(ctx, []*record{{kind: removeGroup, name: name}}, changes...)
 }
 
 // Join adds a device to a group; a member stays one. Problems: unknown-group, unknown-device, bad-request.
@@ -115,7 +115,7 @@ func (r *Registry) Leave(ctx context.Context, group, device string) error {
 	}
 	rec := p.record()
 	rec.groups = slices.DeleteFunc(slices.Clone(p.groups), func(s string) bool { return s == group })
-	return r.commit(ctx, []*record{&rec}, Change{DeviceChanged, device})
+	return r.revoke(ctx, []*record{&rec}, Change{DeviceChanged, device})
 }
 
 // AddKey makes a key and returns its token, which cannot be read again. Problems: exists, bad-name,
@@ -153,7 +153,7 @@ func (r *Registry) RemoveKey(ctx context.Context, name string) error {
 	if r.tables.key(name) == nil {
 		return message.Problemf(message.CodeNotFound, "there is no key %.70q", name)
 	}
-	return r.commit(ctx, []*record{{kind: removeKey, name: name}}, Change{KeyRemoved, name})
+	return r.revoke(ctx, []*record{{kind: removeKey, name: name}}, Change{KeyRemoved, name})
 }
 
 // SetName names the gateway. Problem: bad-name.

@@ -166,7 +166,7 @@ func (r *Registry) RotateDevice(ctx context.Context, id string, grace time.Durat
 	}
 	rec.hash = auth.HashToken(token)
 	rec.kind = rec.deviceKind()
-	if err := r.commit(ctx, []*record{&rec}, Change{TokenRotated, id}); err != nil {
+	if err := r.revoke(ctx, []*record{&rec}, Change{TokenRotated, id}); err != nil {
 		return "", err
 	}
 	return token, nil
@@ -195,7 +195,7 @@ func (r *Registry) EndGraces(ctx context.Context) (ended []string, err error) {
 	if len(records) == 0 {
 		return nil, nil
 	}
-	if err := r.commit(ctx, records, changes...); err != nil {
+	if err := r.revoke(ctx, records, changes...); err != nil {
 		return nil, err
 	}
 	return ended, nil

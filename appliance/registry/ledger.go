@@ -120,7 +120,12 @@ func (l *ledger) report(format string, args ...any) {
 }
 
 // append makes records durable, all or none.
-func (l *ledger) append(records []*record) error {
+func (l *ledger) append(records []*record) error { return l.write(l.log.Append, records) }
+
+// appendUrgent is append also on a full disk, in space that is kept for it.
+func (l *ledger) appendUrgent(records []*record) error { return l.write(l.log.AppendUrgent, records) }
+
+func (l *ledger) write(to func([]wal.Record, func(uint64, error)), records []*record) error {
 	recs := make([]wal.Record, len(records))
 	var n int64
 	for i, r := range records {
@@ -128,7 +133,7 @@ func (l *ledger) append(records []*record) error {
 		n += int64(len(recs[i].Data))
 	}
 	done := make(chan error, 1)
-	l.log.Append(recs, func(_ uint64, err error) { done <- err })
+	to(recs, func(_ uint64, err error) { done <- err })
 	if err := <-done; err != nil {
 		return storageProblem(err)
 	}

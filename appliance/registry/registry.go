@@ -84,7 +84,7 @@ func walOptions(o Options) wal.Options {
 		w.Cache = 64 << 10
 	}
 	if w.Reserve == 0 {
-		w.Reserve = -1 // it never grows by itself, so it never has to make room for itself
+		w.Reserve = 64 << 10 // for what must not wait for space: removals
 	}
 	if w.Linger == 0 {
 		w.Linger = -1
@@ -375,10 +375,19 @@ func asTime(ns int64) time.Time {
 
 // commit makes the records of one change durable, then visible, then announces it. r.change is held.
 func (r *Registry) commit(ctx context.Context, records []*record, changes ...Change) error {
+	return r.store(ctx, r.ledger.append, records, changes)
+}
+
+// revoke is commit for changes that take rights away: a full disk must not keep anybody in.
+func (r *Registry) revoke(ctx context.Context, records []*record, changes ...Change) error {
+	return r.store(ctx, r.ledger.appendUrgent, records, changes)
+}
+
+func (r *Registry) store(ctx context.Context, write func([]*record) error, records []*record, changes []Change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := r.ledger.append(records); err != nil {
+	if err := write(records); err != nil {
 		return err
 	}
 	r.mu.Lock()

@@ -95,7 +95,7 @@ func (r *Registry) SetPassword(ctx context.Context, name, password string) error
 	}
 	rec := p.record()
 	rec.extra.password = password
-	return r.commit(ctx, []*record{&rec}, Change{UserChanged, name})
+	return r.revoke(ctx, []*record{&rec}, Change{UserChanged, name})
 }
 
 // RemoveUser removes a user. Problems: not-found, last-admin.
@@ -109,7 +109,7 @@ func (r *Registry) RemoveUser(ctx context.Context, name string) error {
 	if err := r.checkNotLast(p); err != nil {
 		return err
 	}
-	return r.commit(ctx, []*record{{kind: removeUser, name: name}}, Change{UserRemoved, name})
+	return r.revoke(ctx, []*record{{kind: removeUser, name: name}}, Change{UserRemoved, name})
 }
 
 func (r *Registry) checkNotLast(p *principal) error {
