@@ -252,16 +252,7 @@ func urgentOnFullDisk(t *testing.T, refusedBefore bool) {
 		_, err := os.Stat(filepath.Join(dir, reserve))
 		return err == nil
 	}
-	urgent := func(s string) (uint64, error) {
-		type answer struct {
-			n   uint64
-			err error
-		}
-		ch := make(chan answer, 1)
-		l.AppendUrgent([]Record{{Data: []byte(s)}}, func(n uint64, err error) { ch <- answer{n, err} })
-		a := <-ch
-		return a.n, a.err
-	}
+	urgent := func(s string) (uint64, error) { return appendUrgent(l, s) }
 	refused := func(what string) {
 		t.Helper()
 		if _, err := l.AppendWait(context.Background(), Record{Data: []byte(what)}); !errors.Is(err, ErrFull) {
@@ -314,4 +305,15 @@ func urgentOnFullDisk(t *testing.T, refusedBefore bool) {
 			t.Errorf("record %d is %q, %v; want %q", n, got, err, want)
 		}
 	}
+}
+
+// appendUrgent waits for the answer.
+func appendUrgent(l *Log, s string) (first uint64, err error) {
+	done := make(chan struct{})
+	l.AppendUrgent([]Record{{Data: []byte(s)}}, func(n uint64, failed error) {
+		first, err = n, failed
+		close(done)
+	})
+	<-done
+	return first, err
 }
