@@ -77,6 +77,15 @@ func (c *call) integer(name string, def, lo, hi uint64) (uint64, error) {
 	return n, nil
 }
 
+// page reads after and limit of a list that is numbered.
+func (c *call) page() (after uint64, limit int, err error) {
+	if after, err = c.integer("after", 0, 0, 1<<63); err != nil {
+		return 0, 0, err
+	}
+	n, err := c.integer("limit", defaultPage, 1, maxPage)
+	return after, int(n), err
+}
+
 // duration reads a query parameter from 0 to [maxWait], def when it is absent.
 func (c *call) duration(name string, def time.Duration) (time.Duration, error) {
 	if !c.query.Has(name) {

@@ -222,15 +222,11 @@ func (a *api) removeUser(c *call) error {
 
 // listAudit answers with records as they were chained, byte for byte.
 func (a *api) listAudit(c *call) error {
-	after, err := c.integer("after", 0, 0, 1<<63)
+	after, limit, err := c.page()
 	if err != nil {
 		return err
 	}
-	limit, err := c.integer("limit", defaultPage, 1, maxPage)
-	if err != nil {
-		return err
-	}
-	records, err := a.core.Audit(c.r.Context(), c.grant, after, int(limit))
+	records, err := a.core.Audit(c.r.Context(), c.grant, after, limit)
 	if err != nil {
 		return err
 	}

@@ -145,20 +145,16 @@ func (a *api) newTicket(c *call) error {
 
 // listDead is a page of dead letters.
 func (a *api) listDead(c *call) error {
-	after, err := c.integer("after", 0, 0, 1<<63)
+	after, limit, err := c.page()
 	if err != nil {
 		return err
 	}
-	limit, err := c.integer("limit", defaultPage, 1, maxPage)
-	if err != nil {
-		return err
-	}
-	dead, err := a.core.DeadLetters(c.r.Context(), c.grant, after, int(limit))
+	dead, err := a.core.DeadLetters(c.r.Context(), c.grant, after, limit)
 	if err != nil {
 		return err
 	}
 	var tail []byte
-	if len(dead) == int(limit) {
+	if len(dead) == limit {
 		tail = strconv.AppendUint([]byte(`,"next":`), dead[len(dead)-1].Entry, 10)
 	}
 	c.list("dead", len(dead), func(b []byte, i int) []byte { return appendDead(b, &dead[i]) }, tail)
