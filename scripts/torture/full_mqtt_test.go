@@ -25,9 +25,7 @@ type session struct {
 // present is what CONNACK says about the session.
 func (s *session) visit(t *testing.T, n int, subscribe string) (present bool, came int) {
 	t.Helper()
-	_, addr, _ := strings.Cut(s.g.out.String()[strings.LastIndex(s.g.out.String(), `"mqtt":"`):], `"mqtt":"`)
-	addr, _, _ = strings.Cut(addr, `"`)
-	conn, err := net.Dial("tcp", addr)
+	conn, err := net.Dial("tcp", s.g.mqtt())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,7 @@ type gateway struct {
 	mu  sync.Mutex
 	cmd *exec.Cmd
 	out *buffer // of all its processes, all streams
+	old int     // length of out before the process that runs
 	end chan struct{}
 }
 
@@ -117,9 +118,10 @@ func (g *gateway) tryStart() error {
 	cmd, end := exec.Command(args[0], args[1:]...), make(chan struct{})
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stdout, cmd.Stderr = g.out, g.out
+	old := len(g.out.String())
 	err := cmd.Start()
 	if err == nil {
-		g.cmd, g.end = cmd, end
+		g.cmd, g.end, g.old = cmd, end, old
 	}
 	g.mu.Unlock()
 	if err != nil {
@@ -144,6 +146,21 @@ func (g *gateway) tryStart() error {
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGQUIT) // it says what it waits for
 	<-end
 	return fmt.Errorf("it did not become healthy in %v", g.ready)
+}
+
+// mqtt returns the address of the running process's MQTT port. The process serves HTTP, and so counts as
+// started, before it prints the line that names the port.
+func (g *gateway) mqtt() (addr string) {
+	g.t.Helper()
+	within(g.t, 30*time.Second, "the gateway printed no address of MQTT", func() bool {
+		g.mu.Lock()
+		old := g.old
+		g.mu.Unlock()
+		_, rest, found := strings.Cut(g.out.String()[old:], `"mqtt":"`)
+		addr, _, _ = strings.Cut(rest, `"`)
+		return found && strings.Contains(rest, "\n")
+	})
+	return addr
 }
 
 // alive reports whether the process runs.
