@@ -74,7 +74,8 @@ func (k *core) AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) 
 	return token, k.follow(ctx, d.ID)
 }
 
-// UpdateDevice changes label, groups and rules.
+// UpdateDevice changes label, groups and rules. One that only takes rights away is not refused while the log takes no
+// writes: the rights end, and the inbox follows later.
 func (k *core) UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Device) (err error) {
 	defer func() { k.audited(ctx, g, "device.update", d.ID, err) }()
 	if err := admin(g); err != nil {
@@ -82,13 +83,18 @@ func (k *core) UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Devic
 	}
 	k.changes.RLock()
 	defer k.changes.RUnlock()
-	if err := k.Health(); err != nil {
+	narrows := k.reg.Narrows(d)
+	if err := k.Health(); err != nil && !narrows {
 		return err // the subscription could not follow
 	}
 	if err := k.reg.UpdateDevice(ctx, d); err != nil {
 		return err
 	}
-	return k.follow(ctx, d.ID)
+	err = k.follow(ctx, d.ID)
+	if narrows {
+		return k.later(err)
+	}
+	return err
 }
 
 // RemoveDevice ends the device, its subscriptions and its connections.
@@ -219,9 +225,9 @@ func (k *core) reconcile(ctx context.Context) error {
 			return err
 		}
 	}
-	// When the disk damaged the register, what waits for a device that it lost is kept until somebody
-	// adds the device again, or removes it.
-	if len(k.reg.Damage()) > 0 || len(k.reg.Devices()) == 0 {
+	// When the register was damaged or lost, what waits for a device that it does not know any more is kept until
+	// somebody adds the device again, or removes it.
+	if !k.reg.SaysWhichDevices() {
 		return nil
 	}
 	for _, kind := range []courier.Kind{courier.Inbox, courier.History} {

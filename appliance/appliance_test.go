@@ -11,15 +11,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
-	"golang.org/x/sys/unix"
 
-	"edgepost/appliance/courier"
 	"edgepost/appliance/message"
 )
 
@@ -33,6 +30,14 @@ type rig struct {
 
 func newRig(t *testing.T, cfg Config) *rig {
 	t.Helper()
+	r, stop := startRig(t, cfg)
+	t.Cleanup(stop)
+	return r
+}
+
+// startRig is newRig for who stops it before the test is over.
+func startRig(t *testing.T, cfg Config) (r *rig, stop func()) {
+	t.Helper()
 	cfg.HTTP.Addr, cfg.MQTT.Addr = "127.0.0.1:0", "127.0.0.1:0"
 	if cfg.Data == "" {
 		cfg.Data = t.TempDir()
@@ -44,19 +49,18 @@ func newRig(t *testing.T, cfg Config) *rig {
 	if err := a.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, a: a, base: "http://" + a.Addr()}
+	r = &rig{t: t, a: a, base: "http://" + a.Addr()}
 	r.owner = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", SocketPath(cfg.Data))
 	}}}
-	t.Cleanup(func() {
+	return r, func() {
 		r.owner.CloseIdleConnections()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := a.Stop(ctx); err != nil {
 			t.Error(err)
 		}
-	})
-	return r
+	}
 }
 
 type testLog struct{ t *testing.T }
@@ -236,51 +240,6 @@ func TestStatusIsForAdministrators(t *testing.T) {
 	}
 	if got := r.as("", "GET", "/glance.json", "", 200); got["storage"] != "ok" {
 		t.Errorf("the public part: %v", got)
-	}
-}
-
-// TestFullDiskKeepsNoDevice: on a full disk a device is removed for good; its inbox goes once there is space, though
-// it was the last one, and whoever gets its name then finds nothing in it.
-func TestFullDiskKeepsNoDevice(t *testing.T) {
-	mount := t.TempDir()
-	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skipf("cannot mount a small disk: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(mount, unix.MNT_DETACH) })
-	r := newRig(t, Config{Data: filepath.Join(mount, "data")})
-	r.device("lamp1")
-	r.admin("POST", "/v1/publish/device/lamp1/in/set", "of the first", 201)
-	foreign := filepath.Join(mount, "foreign")
-	f, err := os.Create(foreign)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for block := make([]byte, 4<<10); err == nil; {
-		_, err = f.Write(block)
-	}
-	filler := message.New("a", make([]byte, 16<<10))
-	for err = nil; err == nil; {
-		_, err = r.a.Publish(context.Background(), filler)
-	}
-	r.admin("DELETE", "/v1/devices/lamp1", "", 204)
-	r.admin("GET", "/v1/devices/lamp1", "", 404)
-	if err := os.Remove(foreign); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Truncate(0); err != nil {
-		t.Fatal(err)
-	}
-	within := time.Now().Add(30 * time.Second)
-	for r.a.core.Health() != nil || r.a.core.behind.Load() {
-		if time.Now().After(within) {
-			t.Fatalf("there is space again: %v", r.a.core.Health())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	r.device("lamp1")
-	if info, err := r.a.core.c.Info(context.Background(), courier.DeviceInbox("lamp1")); err != nil || info.Depth != 0 {
-		t.Errorf("the new lamp1 has %d messages of the old one, %v", info.Depth, err)
 	}
 }
 

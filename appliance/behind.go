@@ -67,8 +67,7 @@ func (a *Appliance) beginFollowing(ctx context.Context, history []courier.Spec) 
 	return nil
 }
 
-// removeGone ends the inboxes of removed devices. Comparing would do it too, except for the last device: an empty
-// register may be one that was lost.
+// removeGone ends the inboxes of removed devices. Comparing would do it too, but not with a damaged register.
 func (k *core) removeGone(ctx context.Context) (err error) {
 	k.gone.Range(func(key, _ any) bool {
 		name, _ := key.(string)

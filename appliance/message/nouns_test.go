@@ -146,6 +146,27 @@ func TestRules(t *testing.T) {
 			t.Errorf("%q: subscribe %t", filter, !want)
 		}
 	}
+	for what, c := range map[string]struct {
+		old, r Rules
+		want   bool
+	}{
+		"itself":              {r, r, true},
+		"none":                {r, Rules{DenyPublish: []Filter{"x"}}, true},
+		"of none":             {Rules{}, r, false},
+		"a filter less":       {Rules{Publish: []Filter{"a", "b"}}, Rules{Publish: []Filter{"b"}}, true},
+		"another filter":      {Rules{Publish: []Filter{"a", "b"}}, Rules{Publish: []Filter{"b", "c"}}, false},
+		"a smaller filter":    {Rules{Subscribe: []Filter{"#"}}, Rules{Subscribe: []Filter{"a/+"}}, true},
+		"what # leaves out":   {Rules{Subscribe: []Filter{"#"}}, Rules{Subscribe: []Filter{"$SYS/x"}}, false},
+		"one more denial":     {Rules{Subscribe: []Filter{"#"}}, Rules{Subscribe: []Filter{"#"}, DenySubscribe: []Filter{"a"}}, true},
+		"a denial less":       {Rules{Subscribe: []Filter{"#"}, DenySubscribe: []Filter{"a"}}, Rules{Subscribe: []Filter{"#"}}, false},
+		"a wider denial":      {Rules{Subscribe: []Filter{"#"}, DenySubscribe: []Filter{"a/b"}}, Rules{Subscribe: []Filter{"#"}, DenySubscribe: []Filter{"a/#"}}, true},
+		"a narrower denial":   {Rules{Subscribe: []Filter{"#"}, DenySubscribe: []Filter{"a/#"}}, Rules{Subscribe: []Filter{"#"}, DenySubscribe: []Filter{"a/b"}}, false},
+		"publish for receive": {Rules{Publish: []Filter{"a"}}, Rules{Subscribe: []Filter{"a"}}, false},
+	} {
+		if c.r.Within(&c.old) != c.want {
+			t.Errorf("%s is within the old rules: %t", what, !c.want)
+		}
+	}
 	var none Rules
 	if none.MayPublish("a") || none.MayReceive("a") || none.MaySubscribe("a") {
 		t.Error("no rules allow something")

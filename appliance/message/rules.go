@@ -1,5 +1,7 @@
 package message
 
+import "slices"
+
 // Rules is what a principal may do, as topic filters. Deny wins; what no filter allows is denied.
 type Rules struct {
 	Publish       []Filter `json:"publish,omitempty"`
@@ -18,6 +20,21 @@ func (r *Rules) MayReceive(t Topic) bool { return allows(r.Subscribe, r.DenySubs
 // no denying filter does. A deny that only overlaps is enforced message by message, at delivery.
 func (r *Rules) MaySubscribe(f Filter) bool {
 	return covered(r.DenySubscribe, f) == "" && covered(r.Subscribe, f) != ""
+}
+
+// Within reports whether the rules allow nothing that old does not allow. It compares filter by filter: true is certain,
+// false may only be that several filters of old together allow what one of r does.
+func (r *Rules) Within(old *Rules) bool {
+	return within(r.Publish, r.DenyPublish, old.Publish, old.DenyPublish) &&
+		within(r.Subscribe, r.DenySubscribe, old.Subscribe, old.DenySubscribe)
+}
+
+func within(allow, deny, oldAllow, oldDeny []Filter) bool {
+	return len(allow) == 0 || allCovered(allow, oldAllow) && allCovered(oldDeny, deny)
+}
+
+func allCovered(list, by []Filter) bool {
+	return !slices.ContainsFunc(list, func(f Filter) bool { return covered(by, f) == "" })
 }
 
 // NoRule is what explanations say when nothing allows it.

@@ -22,7 +22,8 @@ const (
 )
 
 // UpdateDevice replaces a device's label, groups, rules and profile; its token and time of creation stay.
-// Problems: unknown-device, unknown-group, bad-filter, bad-request.
+// Problems: unknown-device, unknown-group, bad-filter, bad-request. On a full disk it is refused unless it takes
+// rights away; see [Registry.Narrows].
 func (r *Registry) UpdateDevice(ctx context.Context, d Device) error {
 	r.change.Lock()
 	defer r.change.Unlock()
@@ -41,7 +42,27 @@ func (r *Registry) UpdateDevice(ctx context.Context, d Device) error {
 	rec := p.record()
 	rec.label, rec.groups, rec.rules, rec.extra.profile = d.Label, d.Groups, copyRules(d.Rules), d.Profile
 	rec.kind = rec.deviceKind()
-	return r.commit(ctx, []*record{&rec}, Change{DeviceChanged, d.ID})
+	return r.commitOrRevoke(ctx, r.narrows(p, &d), &rec, Change{DeviceChanged, d.ID})
+}
+
+// Narrows reports whether an update of a device takes rights away and gives none: what [Registry.UpdateDevice] stores on a
+// full disk too.
+func (r *Registry) Narrows(d Device) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	p := r.tables.device(d.ID)
+	return p != nil && r.narrows(p, &d)
+}
+
+// narrows: the inbox may not grow either. A rule that allows all that a new group gets does not bring it.
+func (r *Registry) narrows(p *principal, d *Device) bool {
+	old := p.asDevice()
+	if d.Profile != "" && d.Profile != old.Profile || slices.ContainsFunc(d.Groups, func(g string) bool { return !slices.Contains(old.Groups, g) }) {
+		return false
+	}
+	was := auth.DeviceRules(d.ID, old.Groups, r.profiles.Rules(old.Profile, old.Rules))
+	is := auth.DeviceRules(d.ID, d.Groups, r.profiles.Rules(d.Profile, d.Rules))
+	return is.Within(&was) && (!was.Within(&is) || d.Profile != old.Profile || !slices.Equal(d.Groups, old.Groups))
 }
 
 // RemoveDevice removes a device. Problem: unknown-device.

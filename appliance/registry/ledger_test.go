@@ -28,15 +28,19 @@ type model struct {
 	name    string
 	users   map[string]User
 	claims  map[string]string // code by device
+	had     bool              // a device
 }
 
 func newModel(name string) *model {
-	return &model{map[string]Device{}, map[string]Key{}, map[string]string{}, map[string]string{}, name, map[string]User{}, map[string]string{}}
+	return &model{map[string]Device{}, map[string]Key{}, map[string]string{}, map[string]string{}, name, map[string]User{}, map[string]string{}, false}
 }
 
 func (m *model) compare(r *Registry) error {
 	if err := r.tables.check(); err != nil {
 		return err
+	}
+	if r.SaysWhichDevices() != m.had {
+		return fmt.Errorf("that these are all devices is said: %t, want %t", !m.had, m.had)
 	}
 	if r.Name() != m.name {
 		return fmt.Errorf("name %q, want %q", r.Name(), m.name)
@@ -218,6 +222,7 @@ func TestRandomLifeAgainstAModel(t *testing.T) {
 		snapshots := 0
 		for i := range 250 {
 			m.step(t, r, rnd)
+			m.had = m.had || len(m.devices) > 0
 			switch rnd.IntN(25) {
 			case 0:
 				r = reopen(t, r, dir)

@@ -184,6 +184,14 @@ func (r *Registry) Close() error {
 // Damage says what [Open] found damaged, as sentences for people; nil when nothing was.
 func (r *Registry) Damage() []string { return slices.Clone(r.damage) }
 
+// SaysWhichDevices reports whether Devices are all there are. A register that was lost and begun anew, or of which the disk
+// damaged something, does not know; one without devices knows it if the last of them was removed.
+func (r *Registry) SaysWhichDevices() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.damage) == 0 && (r.tables.devices > 0 || r.tables.lastGone != "")
+}
+
 // Encrypted is how much of the registry on disk is encrypted.
 func (r *Registry) Encrypted() wal.Share { return r.ledger.log.Encrypted() }
 
@@ -381,6 +389,15 @@ func (r *Registry) commit(ctx context.Context, records []*record, changes ...Cha
 // revoke is commit for changes that take rights away: a full disk must not keep anybody in.
 func (r *Registry) revoke(ctx context.Context, records []*record, changes ...Change) error {
 	return r.store(ctx, r.ledger.appendUrgent, records, changes)
+}
+
+// commitOrRevoke is revoke for an update that narrows. One that changes no rights is not let at the space that is kept
+// for those that do.
+func (r *Registry) commitOrRevoke(ctx context.Context, narrows bool, rec *record, change Change) error {
+	if narrows {
+		return r.revoke(ctx, []*record{rec}, change)
+	}
+	return r.commit(ctx, []*record{rec}, change)
 }
 
 func (r *Registry) store(ctx context.Context, write func([]*record) error, records []*record, changes []Change) error {

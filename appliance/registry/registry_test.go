@@ -99,6 +99,9 @@ func (t *tables) check() error {
 		return fmt.Errorf("%d devices counted as %d, %d users as %d, %d administrators as %d; %d tokens of %d",
 			devices, t.devices, users, t.users, admins, t.admins, len(t.byToken), tokens)
 	}
+	if t.lastGone != "" && devices > 0 {
+		return fmt.Errorf("%s is noted as the last device, and there are %d", t.lastGone, devices)
+	}
 	if len(t.claims) != len(t.byClaim) {
 		return fmt.Errorf("%d claim codes, %d ways back", len(t.claims), len(t.byClaim))
 	}

@@ -50,6 +50,7 @@ type tables struct {
 	byClaim    map[[sha256.Size]byte]string // device
 	byToken    map[[sha256.Size]byte]*principal
 	groups     map[string]*group
+	lastGone   string // the device whose removal left none; "" while there are any, or never were
 }
 
 func newTables() *tables {
@@ -83,7 +84,12 @@ func (t *tables) apply(r *record) {
 		t.put(newPrincipal(auth.Key, r))
 	case putUser:
 		t.put(newPrincipal(auth.User, r))
-	case removeDevice, removeKey, removeUser:
+	case removeDevice:
+		t.remove(r.name)
+		if t.devices == 0 { // also if it is not known: a snapshot says it so
+			t.lastGone = r.name
+		}
+	case removeKey, removeUser:
 		t.remove(r.name)
 	case putClaim:
 		if t.device(r.name) != nil {
@@ -144,6 +150,9 @@ func (t *tables) put(p *principal) {
 	}
 	t.principals[p.name] = p
 	t.count(p, 1)
+	if t.devices > 0 {
+		t.lastGone = ""
+	}
 	if p.kind == auth.User {
 		return
 	}
@@ -253,6 +262,11 @@ func (t *tables) each(fn func(*record) error) error {
 	}
 	for _, name := range t.sortedGroups() {
 		if err := fn(&record{kind: putGroup, name: name, label: t.groups[name].label}); err != nil {
+			return err
+		}
+	}
+	if t.lastGone != "" { // ahead of a key that got its name
+		if err := fn(&record{kind: removeDevice, name: t.lastGone}); err != nil {
 			return err
 		}
 	}

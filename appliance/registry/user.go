@@ -61,7 +61,7 @@ func checkUser(u *User, password string) error {
 }
 
 // UpdateUser replaces a user's label, rules and whether it may administer. Problems: not-found, bad-filter, bad-request, and
-// last-admin for the last who may administer.
+// last-admin for the last who may administer. On a full disk it is refused unless it takes rights away and gives none.
 func (r *Registry) UpdateUser(ctx context.Context, u User) error {
 	r.change.Lock()
 	defer r.change.Unlock()
@@ -78,8 +78,10 @@ func (r *Registry) UpdateUser(ctx context.Context, u User) error {
 		}
 	}
 	rec := p.record()
+	was := p.copyRules()
+	narrows := (p.admin || !u.Admin) && u.Rules.Within(&was) && (p.admin != u.Admin || !was.Within(&u.Rules))
 	rec.label, rec.admin, rec.rules = u.Label, u.Admin, copyRules(u.Rules)
-	return r.commit(ctx, []*record{&rec}, Change{UserChanged, u.Name})
+	return r.commitOrRevoke(ctx, narrows, &rec, Change{UserChanged, u.Name})
 }
 
 // SetPassword replaces the hash of a user's password. Problems: not-found, bad-request.
