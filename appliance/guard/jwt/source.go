@@ -3,8 +3,6 @@ package jwt
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +13,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"edgepost/appliance/guard/oauthclient"
 )
 
 // Times of a [Remote].
@@ -82,24 +82,11 @@ func NewRemote(o RemoteOptions) (*Remote, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, Time: o.Now}
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read ca_file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file %s has no certificate in PEM form", o.CAFile)
-		}
+	client, err := oauthclient.NewHTTP(o.CAFile, o.Now)
+	if err != nil {
+		return nil, err
 	}
-	r := &Remote{o: o, client: &http.Client{
-		Timeout: fetchTimeout,
-		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, DisableKeepAlives: true, MaxResponseHeaderBytes: 16 << 10,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	r := &Remote{o: o, client: client}
 	r.load()
 	return r, nil
 }
