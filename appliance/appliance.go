@@ -20,6 +20,7 @@ import (
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
 	"edgepost/appliance/system"
+	"edgepost/appliance/system/pulse"
 	"edgepost/appliance/tune"
 	"edgepost/wal"
 )
@@ -223,6 +224,7 @@ func (a *Appliance) openStores() error {
 	a.core.ob, err = outbox.Open(filepath.Join(a.cfg.Data, "outbox"), outbox.Options{
 		Epoch: a.core.reg.Epoch(), Clock: a.clock, Log: a.o.Log, MaxBytes: or0(s.MaxBytes, a.limits.LogBudget), RetainBytes: s.RetainBytes,
 		RetainAge: s.RetainAge, Generation: or0(s.Generation, a.limits.Generation), Cache: a.limits.FrameCache, Linger: s.Linger, Encryption: a.encryption("outbox"),
+		Took: a.core.acks.Observe,
 	})
 	if err != nil {
 		return inUse(a.cfg.Data, err)
@@ -268,6 +270,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	})
 	k.batch, k.status = a.cfg.Limits.MaxMessage, a.fillStatus
 	k.kick = func(string) {}
+	k.pulse = pulse.NewRecorder(gauge{a}, &k.acks, runtime.GOMAXPROCS(0))
 	d := a.cfg.Delivery
 	k.policy = courier.Spec{TTL: d.TTL}
 	k.c = courier.New(k.ob, courier.Options{

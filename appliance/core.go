@@ -16,6 +16,7 @@ import (
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
+	"edgepost/appliance/system/pulse"
 )
 
 // core is what listeners talk to, whatever they speak: it checks what the grant allows, and calls
@@ -33,6 +34,10 @@ type core struct {
 	door *door.Door    // unknown devices wait there
 	log  *slog.Logger
 	wall func() time.Time // zero while the clock is not trusted
+
+	acks        pulse.Histogram // how long publishes take
+	pulse       *pulse.Recorder
+	connections func() int // open now, all protocols
 
 	certs  *cert.Keeper           // nil: TLS is not served
 	kick   func(principal string) // ends the principal's connections

@@ -54,6 +54,7 @@ func (a *Appliance) listen() error {
 		sockets.Kick(principal)
 		streams.Kick(principal)
 		broker.Kick(principal)
+		k.pulse.Kick(principal)
 	}
 	api := httpapi.New(httpapi.Options{
 		Core: k, Version: a.o.Version, Gateway: k.reg.Name, MaxMessage: a.cfg.Limits.MaxMessage, MaxBatch: a.cfg.Limits.MaxBatch,
@@ -97,9 +98,9 @@ func (a *Appliance) listen() error {
 	}
 	a.background("tokens", func(ctx context.Context) { k.endTokens(ctx, sockets, broker) })
 	a.onStop("websocket", sockets.Close)
-	a.background("memory", func(ctx context.Context) {
-		trim(ctx, func() int { return places.taken() + a.secured.taken() + int(broker.Stats().Connections) })
-	})
+	k.connections = func() int { return places.taken() + a.secured.taken() + int(broker.Stats().Connections) }
+	a.background("memory", func(ctx context.Context) { trim(ctx, k.connections) })
+	a.background("live feed", k.pulse.Run)
 	return nil
 }
 

@@ -333,6 +333,20 @@ func (c *Courier) deadLetter(d outbox.DeadLetter) message.DeadLetter {
 
 // Status fills in what the courier and its log know.
 func (c *Courier) Status() Status {
+	st := c.Counters()
+	_ = c.each(func(s *shard) { // fails when everything stops
+		for _, sub := range s.subs {
+			if !sub.spec.internal() {
+				st.Subscriptions++
+				st.Owed += sub.state.Depth()
+			}
+		}
+	})
+	return st
+}
+
+// Counters is [Courier.Status] without what a look at every subscription tells: their number and what they owe.
+func (c *Courier) Counters() Status {
 	used, budget := c.ob.Size()
 	stored, _ := c.ob.Counters()
 	dead, _ := c.ob.DeadCount()
@@ -346,13 +360,5 @@ func (c *Courier) Status() Status {
 	if err := c.ob.Health(); err != nil {
 		st.Storage = err.Error()
 	}
-	_ = c.each(func(s *shard) { // fails when everything stops
-		for _, sub := range s.subs {
-			if !sub.spec.internal() {
-				st.Subscriptions++
-				st.Owed += sub.state.Depth()
-			}
-		}
-	})
 	return st
 }

@@ -83,7 +83,11 @@ func (b *Outbox) PublishNoted(m *message.Message, n *Notes, done func(message.St
 	}
 	e := &Entry{Kind: KindMessage, Msg: m, Held: m.Delay > 0}
 	rec := wal.Record{Data: appendMessage(make([]byte, 0, len(m.Payload)+len(m.Topic)+64), m, 0, 0, nil), Tag: e}
-	b.log.Append([]wal.Record{rec, noteRecord(n)}, func(seq uint64, err error) { done(b.stored(seq, err)) })
+	began := b.now()
+	b.log.Append([]wal.Record{rec, noteRecord(n)}, func(seq uint64, err error) {
+		b.took(began, err)
+		done(b.stored(seq, err))
+	})
 }
 
 // NoteWait is Note for callers that wait.

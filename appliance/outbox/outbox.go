@@ -51,6 +51,10 @@ type Options struct {
 	Cache       int64         // bytes of decoded frames; 0: 1 MiB
 	Linger      time.Duration // most a commit waits for company; 0: 1 ms
 	Encryption  wal.Encryption
+
+	// Took is told how long each publish took, from the call to the durable answer. The committer calls it, so it must
+	// not block. nil: nobody measures.
+	Took func(time.Duration)
 }
 
 // Outbox is the durable truth. All methods are safe for concurrent use.
@@ -86,6 +90,7 @@ type Outbox struct {
 // Counters of an outbox since it was opened.
 type Counters struct {
 	Stored, Replayed atomic.Int64
+	Payload          atomic.Int64 // bytes of the stored ones
 }
 
 // Open opens or creates the log in dir and reads nothing yet; follow with [Outbox.Replay] and
@@ -194,6 +199,9 @@ func (b *Outbox) Counters() (stored, replayed int64) {
 	return b.last.Stored.Load(), b.last.Replayed.Load()
 }
 
+// Payload is how many bytes of payload were stored.
+func (b *Outbox) Payload() int64 { return b.last.Payload.Load() }
+
 // Health is nil, or the [message.Problem] that publishers are refused with at the moment.
 func (b *Outbox) Health() error {
 	if err := b.log.Health(); err != nil {
@@ -246,6 +254,7 @@ func (b *Outbox) committed(batch wal.Batch) {
 			stampMessage(e.Msg, e.Seq, e.origin, batch.Stamp, b.o.Epoch)
 			if e.origin == e.Seq {
 				b.last.Stored.Add(1)
+				b.last.Payload.Add(int64(len(e.Msg.Payload)))
 			}
 		}
 		if e.Kind == KindSettlement {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"edgepost/appliance/message"
 	"edgepost/wal"
@@ -32,13 +33,29 @@ func (b *Outbox) Publish(m *message.Message, done func(message.StoredAs, error))
 		}
 	}
 	rec := wal.Record{Data: appendMessage(make([]byte, 0, len(m.Payload)+len(m.Topic)+64), m, 0, 0, e.idem), Tag: e}
+	began := b.now()
 	b.log.Append([]wal.Record{rec}, func(seq uint64, err error) {
+		b.took(began, err)
 		as, err := b.stored(seq, err)
 		if e.idem != nil {
 			b.answerTwins(e.idem, as, err)
 		}
 		done(as, err)
 	})
+}
+
+// now is when a publish began, if anybody measures.
+func (b *Outbox) now() (began time.Time) {
+	if b.o.Took != nil {
+		began = time.Now()
+	}
+	return began
+}
+
+func (b *Outbox) took(began time.Time, err error) {
+	if b.o.Took != nil && err == nil {
+		b.o.Took(time.Since(began))
+	}
 }
 
 // PublishAll stores the messages in one frame: all of them or none. A message that is a replay of an
@@ -59,7 +76,9 @@ func (b *Outbox) PublishAll(ctx context.Context, ms []*message.Message) ([]messa
 		return p.out, nil
 	}
 	done := make(chan error, 1)
+	began := b.now()
 	b.log.Append(p.recs, func(first uint64, err error) {
+		b.took(began, err)
 		if err != nil {
 			err = storageProblem(err)
 		}

@@ -245,6 +245,13 @@ func (r *Registry) Devices() []Device {
 	return list
 }
 
+// CountDevices is how many devices there are.
+func (r *Registry) CountDevices() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.tables.devices
+}
+
 // Device returns one device.
 func (r *Registry) Device(id string) (Device, bool) {
 	r.mu.RLock()

@@ -3,6 +3,7 @@ package tune
 import (
 	"fmt"
 	"math"
+	"strconv"
 )
 
 const (
@@ -25,8 +26,17 @@ type Limits struct {
 	Compressors int    // running at the same time
 	LogRing     int64  // the appliance's own log lines
 
-	Why []string // one sentence for each choice, for the dashboard
+	Why []Reason // one for each choice, for the dashboard
 }
+
+// Reason says why a limit is what it is.
+type Reason struct {
+	Limit string `json:"limit"`
+	Value string `json:"value"`
+	Why   string `json:"why"`
+}
+
+func (r Reason) String() string { return r.Limit + " " + r.Value + ": " + r.Why }
 
 type profile struct {
 	name                    string
@@ -66,11 +76,11 @@ const (
 // Decide turns facts into limits. It depends on nothing else; unknown facts count as a small router's.
 func Decide(f Facts) Limits {
 	var l Limits
-	because := func(format string, args ...any) { l.Why = append(l.Why, fmt.Sprintf(format, args...)) }
+	because := func(limit, value, why string) { l.Why = append(l.Why, Reason{limit, value, why}) }
 
 	share, ram, reason := memory(f)
 	l.MemoryLimit = share
-	because("memory limit %s: %s", size(share), reason)
+	because("memory", size(share), reason)
 
 	var p profile
 	for _, p = range profiles() {
@@ -79,24 +89,24 @@ func Decide(f Facts) Limits {
 		}
 	}
 	l.Profile, l.GOGC, l.ReadBuffer, l.WriteBuffer, l.LogRing = p.name, p.gogc, p.readBuffer, p.writeBuffer, p.logRing
-	because("profile %s: it begins at a memory limit of %s", p.name, size(p.from))
+	because("profile", p.name, "it begins at a memory limit of "+size(p.from))
 
 	cpus := max(f.CPUs, 1)
 	l.MaxProcs = cpus
 	if f.CPUQuota > 0 && f.CPUQuota < float64(cpus) {
 		l.MaxProcs = int(math.Ceil(f.CPUQuota)) // Go itself takes at least 2
-		because("%d of %d processors: the control group allows %.2f", l.MaxProcs, cpus, f.CPUQuota)
+		because("processors", fmt.Sprintf("%d of %d", l.MaxProcs, cpus), fmt.Sprintf("the control group allows %.2f", f.CPUQuota))
 	}
 	l.Compressors = min(p.compressors, l.MaxProcs)
 
 	l.Connections = int(clamp(share/4/perConnection, minConnections, maxConnections))
-	because("%d connections: a quarter of the memory limit, %s each", l.Connections, size(perConnection))
+	because("connections", strconv.Itoa(l.Connections), "a quarter of the memory limit, "+size(perConnection)+" each")
 	l.Generation = clamp(ram/256, minGeneration, maxGeneration)
-	because("generations of %s: 1/256 of %s", size(l.Generation), size(ram))
+	because("generation", size(l.Generation), "1/256 of "+size(ram))
 	l.FrameCache = clamp(share/16, minFrameCache, maxFrameCache)
 
 	l.LogBudget, reason = disk(f, share)
-	because("log budget %s: %s", size(l.LogBudget), reason)
+	because("log", size(l.LogBudget), reason)
 	return l
 }
 

@@ -1,6 +1,7 @@
 package tune
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -74,7 +75,7 @@ func TestDecide(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := Decide(c.facts)
-			why := strings.Join(got.Why, "\n")
+			why := fmt.Sprintln(got.Why)
 			if !strings.Contains(why, c.says) {
 				t.Errorf("no %q in\n%s", c.says, why)
 			}

@@ -48,7 +48,7 @@ func houses() []house {
 		{path: "appliance/blob", floor: 3},
 		{path: "appliance/delivery", floor: 2, never: append([]string{"sync/..."}, world...)},
 		{path: "appliance/codec", floor: 1, never: world},
-		{path: "appliance/system", floor: 2},
+		{path: "appliance/system/...", floor: 2},
 		{path: "appliance/tune", floor: 1, never: ours("message")},
 		{path: "wal", floor: 1, never: ours("...")},
 		{path: "appliance/message", floor: 0, never: append([]string{"sync/..."}, world...)},

@@ -12,6 +12,7 @@ import (
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
 	"edgepost/appliance/registry/profile"
+	"edgepost/appliance/system/pulse"
 )
 
 // Core is what the interface translates to. Each call checks the grant itself. ctx cancels waits,
@@ -30,6 +31,7 @@ type Core interface {
 	Certificates
 	DeadLetters
 	Monitor
+	Live
 	Setup
 	Sessions
 	Users
@@ -193,4 +195,14 @@ type Monitor interface {
 	WriteMetrics(w io.Writer)
 	// Health is nil while messages are accepted and delivered.
 	Health() error
+}
+
+// Live shows administrators how the appliance is, second by second.
+type Live interface {
+	// Watch opens a feed of one tick a second, which are shared. The channel is closed when the principal's connections are ended.
+	Watch(g *auth.Grant) (ticks <-chan *pulse.Tick, stop func(), err error)
+	// Holds is nil as long as the grant may administer, and the session it came with, if any, lasts. It is no use of the session.
+	Holds(g *auth.Grant, session string) error
+	// Past is the last hour.
+	Past(g *auth.Grant) (pulse.History, error)
 }

@@ -31,9 +31,12 @@ type fakeCore struct {
 	grant   *auth.Grant // nil: administrator
 	authErr error
 	health  error
-	newborn bool // nobody has set the gateway up
+	ended   error // of [fakeCore.Holds]
+	newborn bool  // nobody has set the gateway up
 	row     *registry.RowError
 	list    []registry.Enrolment
+
+	sessions []string // that Holds was asked about
 
 	mu       sync.Mutex
 	calls    []string // "Method args"

@@ -37,7 +37,7 @@ func (a *api) routes() []route {
 }
 
 func (a *api) adminRoutes() []route {
-	rs := slices.Concat(a.registerRoutes(), a.enrolRoutes(), a.peopleRoutes(), []route{
+	rs := slices.Concat(a.registerRoutes(), a.enrolRoutes(), a.peopleRoutes(), a.watchRoutes(), []route{
 		{method: get, pattern: "/v1/dead", query: []string{"after", "limit"}, serve: a.listDead},
 		{method: get, pattern: "/v1/dead/{entry}", serve: a.showDead},
 		{method: post, pattern: "/v1/dead/{entry}/requeue", serve: a.requeue},
@@ -118,5 +118,13 @@ func (a *api) peopleRoutes() []route {
 		{method: remove, pattern: "/v1/users/{name}", serve: a.removeUser},
 		{method: put, pattern: "/v1/users/{name}/password", serve: a.setPassword},
 		{method: get, pattern: "/v1/audit", query: []string{"after", "limit"}, serve: a.listAudit},
+	}
+}
+
+// watchRoutes are what the dashboard shows of the whole.
+func (a *api) watchRoutes() []route {
+	return []route{
+		{method: get, pattern: "/v1/live", leases: true, serve: a.live},
+		{method: get, pattern: "/v1/live/history", serve: a.liveHistory},
 	}
 }
