@@ -396,11 +396,21 @@ func (k *core) DeadLetter(_ context.Context, g *auth.Grant, entry uint64) (messa
 	return k.c.DeadLetter(entry)
 }
 
-// Requeue has one delivered after all, to the same subscription.
+// Requeue has one delivered after all, to the same subscription; one to a device or group that did not exist,
+// once that does.
 func (k *core) Requeue(ctx context.Context, g *auth.Grant, entry uint64) (as message.StoredAs, err error) {
 	defer func() { k.audited(ctx, g, "dead.requeue", strconv.FormatUint(entry, 10), err) }()
 	if err := admin(g); err != nil {
 		return message.StoredAs{}, err
+	}
+	d, err := k.c.DeadLetter(entry)
+	if err != nil {
+		return message.StoredAs{}, err
+	}
+	if d.Subscription == courier.Unaddressed && d.Message != nil {
+		if err := k.addressee(d.Message); err != nil {
+			return message.StoredAs{}, err
+		}
 	}
 	return k.c.Requeue(ctx, entry)
 }

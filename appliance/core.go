@@ -61,6 +61,14 @@ func (k *core) MayReceive(principal string, t message.Topic) bool {
 
 // admit checks a message against the grant and the register, and says who it is from.
 func (k *core) admit(g *auth.Grant, m *message.Message) error {
+	if err := k.mayPublish(g, m); err != nil {
+		return err
+	}
+	return k.addressee(m)
+}
+
+// mayPublish checks a message against the grant alone, and says who it is from.
+func (k *core) mayPublish(g *auth.Grant, m *message.Message) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
@@ -81,6 +89,11 @@ func (k *core) admit(g *auth.Grant, m *message.Message) error {
 	if g.Kind == auth.Owner {
 		m.From = ownerName
 	}
+	return nil
+}
+
+// addressee checks that whoever the topic names is there and has room.
+func (k *core) addressee(m *message.Message) error {
 	if k.behind.Load() && k.reserved(m.Topic) {
 		if err := k.Health(); err != nil {
 			return err

@@ -48,6 +48,8 @@ func (a *Appliance) listen() error {
 		InInbox:        k.inInbox,
 		Commands:       k.commands,
 		Reaches:        k.c.Reaches,
+		Owed:           k.c.Inboxed,
+		Census:         func() mqtt.Census { return mqtt.Census(k.c.Census()) },
 		MaxConnections: a.connections(), MaxMessage: int(a.cfg.Limits.MaxMessage), MaxInflight: a.cfg.Delivery.Window, SessionExpiry: a.cfg.Delivery.TTL,
 	})
 	k.kick = func(principal string) {

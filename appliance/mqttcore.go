@@ -20,6 +20,16 @@ func (k *core) PublishNoted(g *auth.Grant, m *message.Message, client string, no
 	k.c.PublishNoted(m, courier.SessionName(g.Principal(), client), notes, done)
 }
 
+// Bury stores a message to a device or group that does not exist as a dead letter, and notes of the client's
+// durable session, if any, with it; done as in PublishNoted.
+func (k *core) Bury(g *auth.Grant, m *message.Message, client string, notes []courier.Note, done func(message.StoredAs, error)) {
+	if err := k.mayPublish(g, m); err != nil {
+		done(message.StoredAs{}, err)
+		return
+	}
+	k.c.Bury(m, courier.SessionName(g.Principal(), client), notes, done)
+}
+
 // Note makes notes of the client's durable session durable; done as in PublishNoted.
 func (k *core) Note(g *auth.Grant, client string, notes []courier.Note, done func(error)) {
 	k.c.Note(courier.SessionName(g.Principal(), client), notes, done)

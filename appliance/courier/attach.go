@@ -142,23 +142,29 @@ func (a *attachment) holds() bool { return slices.Contains(a.sub.links, a) }
 // has reports whether the message went to this link of a Shared. The shard's.
 func (a *attachment) has(seq uint64) bool { return a.sub.spec.Kind != Shared || a.sub.held[seq] == a }
 
-func (a *attachment) Ack(seqs []uint64) {
+func (a *attachment) Ack(seqs []uint64) { a.over(seqs, message.Delivered) }
+
+func (a *attachment) Sent(seqs []uint64) { a.over(seqs, message.Sent) }
+
+func (a *attachment) over(seqs []uint64, as message.State) {
 	a.post(func() {
 		for _, seq := range seqs {
 			if a.has(seq) {
-				a.s.ack(a.sub, seq)
+				a.s.over(a.sub, seq, as)
 			}
 		}
 	})
 }
 
 // ack ends one debt as delivered; false when it was not on its way.
-func (s *shard) ack(sub *subscription, seq uint64) bool {
+func (s *shard) ack(sub *subscription, seq uint64) bool { return s.over(sub, seq, message.Delivered) }
+
+func (s *shard) over(sub *subscription, seq uint64, as message.State) bool {
 	sends := sub.state.Ack(seq)
 	if sends == 0 {
 		return false
 	}
-	s.settle(sub, seq, message.Delivered, sends, "")
+	s.settle(sub, seq, as, sends, "")
 	return true
 }
 

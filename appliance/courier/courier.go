@@ -142,6 +142,7 @@ func (c *Courier) Start(ctx context.Context) error {
 	for _, spec := range []Spec{
 		{Name: retainedName, Owner: "$retained", Kind: Retained, Filters: []message.Filter{"#"}},
 		{Name: receiptsName, Owner: "$receipts", Kind: Final, Filters: []message.Filter{"#"}},
+		{Name: Unaddressed, Owner: "$" + Unaddressed, Kind: Refused},
 	} {
 		if _, err := c.Ensure(ctx, spec); err != nil {
 			return fmt.Errorf("make subscription %s: %w", spec.Name, err)
@@ -158,8 +159,12 @@ func (s *shard) ready() {
 	for _, sub := range s.subs {
 		sub.applied = 0
 		sub.state.MaybeSent(sub.reach)
-		if sub.spec.Kind == Final {
+		switch sub.spec.Kind {
+		case Final:
 			s.recall(sub)
+		case Refused:
+			s.refuseAll(sub)
+		default:
 		}
 	}
 	for d := range s.cancelled {

@@ -50,6 +50,8 @@ type Attachment interface {
 	// Ack says that the device has these sequence numbers. The session checks beforehand that it
 	// sent them and that they are unacknowledged ([Window]); others are ignored.
 	Ack(seqs []uint64)
+	// Sent says that these were transmitted and that no ack follows (MQTT: QoS 0): they end as "sent".
+	Sent(seqs []uint64)
 	// Nack says that the device could not take seq now. It counts as an attempt; the message comes
 	// again after delay, or after the policy's backoff when delay is 0. reject gives it up at once.
 	Nack(seq uint64, delay time.Duration, reason string, reject bool)

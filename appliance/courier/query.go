@@ -310,7 +310,7 @@ func (c *Courier) DeadLetter(entry uint64) (message.DeadLetter, error) {
 }
 
 // Requeue takes a dead letter back: its subscription owes the message again, with the same id and a new
-// place. A Problem with CodeNotFound when there is no such entry, its message can no longer be read, or
+// place; one that was [Unaddressed] goes to whoever its topic selects by now. A Problem with CodeNotFound when there is no such entry, its message can no longer be read, or
 // its subscription was removed.
 func (c *Courier) Requeue(ctx context.Context, entry uint64) (message.StoredAs, error) {
 	d, err := c.ob.DeadLetter(entry)
@@ -322,6 +322,9 @@ func (c *Courier) Requeue(ctx context.Context, entry uint64) (message.StoredAs, 
 	c.dirMu.RUnlock()
 	if !there {
 		return message.StoredAs{}, message.Problemf(message.CodeNotFound, "the subscription of dead letter %d was removed; publish its message again instead", entry)
+	}
+	if c.NameOf(d.Sub) == Unaddressed {
+		return c.ob.Offer(ctx, entry)
 	}
 	return c.ob.Requeue(ctx, entry)
 }

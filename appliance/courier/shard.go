@@ -324,6 +324,12 @@ func (s *shard) owe(sub *subscription, e *outbox.Entry) {
 			}
 		}
 		return
+	case Refused:
+		sub.state.Owe(e.Seq, false)
+		if s.live {
+			s.refuse(sub, e.Seq)
+		}
+		return
 	case Inbox, Named, Live, Session, Shared, Will:
 	}
 	sub.state.Owe(e.Seq, e.Msg.Urgent())

@@ -26,6 +26,7 @@ const (
 	Retained Kind = "retained" // nobody connects: owes the last retained message per topic
 	Will     Kind = "will"     // nobody connects, owes nothing: see [KeptWill]
 	Final    Kind = "final"    // nobody connects: owes what a final receipt is still due for
+	Refused  Kind = "refused"  // nobody connects: what it owes ends as a dead letter at once, see [Courier.Bury]
 )
 
 // Spec describes a subscription. It is stored in the log as JSON.
@@ -46,7 +47,7 @@ type Spec struct {
 
 // internal reports whether no link ever attaches.
 func (s *Spec) internal() bool {
-	return s.Kind == History || s.Kind == Retained || s.Kind == Final || s.Kind == Will
+	return s.Kind == History || s.Kind == Retained || s.Kind == Final || s.Kind == Will || s.Kind == Refused
 }
 
 // The names of the subscriptions that serve the courier itself, beside the histories'.

@@ -100,7 +100,10 @@ func TestReachesIsWhetherMatchesCounts(t *testing.T) {
 		if n, ok := w.c.Matches(topic), w.c.Reaches(topic); n != want || ok != (want > 0) {
 			t.Errorf("%s: %d subscriptions, want %d; reached: %v", topic, n, want, ok)
 		}
-		if a := testing.AllocsPerRun(10, func() { w.c.Reaches(topic) }); !raceEnabled && a != 0 {
+		if got := w.c.Inboxed(topic); got != (topic == "device/lamp1/in/set") {
+			t.Errorf("%s: an inbox selects it: %v", topic, got)
+		}
+		if a := testing.AllocsPerRun(10, func() { w.c.Reaches(topic); w.c.Inboxed(topic) }); !raceEnabled && a != 0 {
 			t.Errorf("%s: %v allocations", topic, a)
 		}
 	}

@@ -112,6 +112,15 @@ func (b *Outbox) appendAndWait(recs ...wal.Record) error {
 // one succeeds; for the others there is no such entry. ctx is not waited for once the copy is on its
 // way to the log.
 func (b *Outbox) Requeue(ctx context.Context, entry uint64) (message.StoredAs, error) {
+	return b.requeue(ctx, entry, false)
+}
+
+// Offer is Requeue, but the copy is owed by whoever matches.
+func (b *Outbox) Offer(ctx context.Context, entry uint64) (message.StoredAs, error) {
+	return b.requeue(ctx, entry, true)
+}
+
+func (b *Outbox) requeue(ctx context.Context, entry uint64, toAll bool) (message.StoredAs, error) {
 	defer b.Still()()
 	if err := ctx.Err(); err != nil {
 		return message.StoredAs{}, err
@@ -123,7 +132,11 @@ func (b *Outbox) Requeue(ctx context.Context, entry uint64) (message.StoredAs, e
 	if d.Message == nil {
 		return message.StoredAs{}, message.Problemf(message.CodeNotFound, "the message of dead letter %d is no longer readable", entry)
 	}
-	rec, id, err := b.copyOf(d.Message.Seq, d.Sub)
+	target := d.Sub
+	if toAll {
+		target = 0
+	}
+	rec, id, err := b.copyOf(d.Message.Seq, target)
 	if err != nil {
 		return message.StoredAs{}, err
 	}

@@ -77,14 +77,23 @@ func (b *Outbox) Note(n *Notes, done func(error)) {
 // PublishNoted stores a message and notes in one frame: both or neither. See [Outbox.Publish]; the
 // message's idempotency key is not looked at.
 func (b *Outbox) PublishNoted(m *message.Message, n *Notes, done func(message.StoredAs, error)) {
+	b.PublishTo(m, 0, n, done)
+}
+
+// PublishTo is PublishNoted of a message that the subscription target alone owes; 0: whoever matches. n may
+// be nil.
+func (b *Outbox) PublishTo(m *message.Message, target uint64, n *Notes, done func(message.StoredAs, error)) {
 	if b.full.Load() {
 		done(message.StoredAs{}, b.overBudget())
 		return
 	}
-	e := &Entry{Kind: KindMessage, Msg: m, Held: m.Delay > 0}
-	rec := wal.Record{Data: appendMessage(make([]byte, 0, len(m.Payload)+len(m.Topic)+64), m, 0, 0, nil), Tag: e}
+	e := &Entry{Kind: KindMessage, Msg: m, Target: target, Held: m.Delay > 0}
+	recs := []wal.Record{{Data: appendMessage(make([]byte, 0, len(m.Payload)+len(m.Topic)+64), m, 0, target, nil), Tag: e}}
+	if n != nil {
+		recs = append(recs, noteRecord(n))
+	}
 	began := b.now()
-	b.log.Append([]wal.Record{rec, noteRecord(n)}, func(seq uint64, err error) {
+	b.log.Append(recs, func(seq uint64, err error) {
 		b.took(began, err)
 		done(b.stored(seq, err))
 	})

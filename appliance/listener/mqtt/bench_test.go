@@ -62,6 +62,7 @@ type stubLink struct {
 }
 
 func (*stubLink) Ack([]uint64)                             {}
+func (*stubLink) Sent([]uint64)                            {}
 func (*stubLink) Nack(uint64, time.Duration, string, bool) {}
 func (*stubLink) Close()                                   {}
 func (l *stubLink) Ready() {

@@ -265,6 +265,7 @@ func (s *session) welcome(p *packet.Packet, present, assigned bool) bool {
 	s.startLocked()
 	s.mu.Unlock()
 	s.lastRead = s.srv.now()
+	s.srv.count.welcomed.Add(1)
 	n := s.srv.count.connected.Add(1)
 	for most := s.srv.count.most.Load(); n > most && !s.srv.count.most.CompareAndSwap(most, n); {
 		most = s.srv.count.most.Load()

@@ -106,7 +106,7 @@ func (c *fakeCore) publish(how string, m *message.Message, notes []courier.Note,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	answer := func() {
-		as, err := c.store(m)
+		as, err := c.store(how, m)
 		if s := c.sessions[g.Principal()+" "+client]; err == nil && s != nil {
 			s.apply(notes)
 		}
@@ -139,15 +139,19 @@ func (c *fakeCore) PublishNoted(g *auth.Grant, m *message.Message, client string
 	c.publish("noted", m, notes, client, g, done)
 }
 
+func (c *fakeCore) Bury(g *auth.Grant, m *message.Message, client string, notes []courier.Note, done func(message.StoredAs, error)) {
+	c.publish("bury", m, notes, client, g, done)
+}
+
 // store needs c.mu.
-func (c *fakeCore) store(m *message.Message) (message.StoredAs, error) {
+func (c *fakeCore) store(how string, m *message.Message) (message.StoredAs, error) {
 	if c.refuse != "" && !m.Volatile {
 		return message.StoredAs{}, message.Problemf(c.refuse, "refused by the scenario")
 	}
 	if strings.HasPrefix(string(m.Topic), "private/") {
 		return message.StoredAs{}, message.Problemf(message.CodeForbidden, "publishing to %s is not allowed", m.Topic)
 	}
-	if m.Topic == "device/nobody/in/x" {
+	if m.Topic == "device/nobody/in/x" && how != "bury" {
 		return message.StoredAs{}, message.Problemf(message.CodeUnknownDevice, "there is no device nobody")
 	}
 	if m.Topic == "broken" {
@@ -358,6 +362,8 @@ type fakeAttachment struct {
 }
 
 func (a *fakeAttachment) Ack(seqs []uint64) { a.c.note("ack %s %v", a.name, seqs) }
+
+func (a *fakeAttachment) Sent(seqs []uint64) { a.c.note("sent %s %v", a.name, seqs) }
 
 func (a *fakeAttachment) Nack(seq uint64, delay time.Duration, reason string, reject bool) {
 	a.c.note("nack %s %d delay=%v reason=%q reject=%v", a.name, seq, delay, reason, reject)

@@ -18,7 +18,12 @@
 //     when a message is refused: 0x87 not allowed, 0x90 no such device or group, 0x97 no room,
 //     0x83 and 0x80 other; and 0x10 when a message is stored but no subscription selects it, be
 //     its device or session connected or not. Before 5.0 what is not allowed is acknowledged and dropped (counted),
+//     what is sent to a device or group that does not exist is acknowledged and kept as a dead letter,
 //     and what could not be stored ends the connection without an answer.
+//   - A publish of QoS 0 is stored too where a device's inbox selects its topic: the inbox promises to keep what is
+//     sent to the device, and QoS 0 is what Home Assistant and mosquitto_pub send when nobody tells them otherwise. It is
+//     stored whether the device is connected or not, because a connection may be dead already. It goes out
+//     with QoS 0 [MQTT-3.8.4-8] and ends as "sent", like all that a client gets with QoS 0.
 //   - Inbound QoS 2 of a durable session: the packet id is stored with its message and forgotten
 //     durably before PUBCOMP, so no crash repeats the message.
 //   - Outbound QoS 2 of a durable session: packet id and message are noted durably before the
@@ -48,8 +53,7 @@
 //     session.
 //   - A retained message that is on its way to the client is not sent a second time when the client
 //     subscribes again before it acknowledges it.
-//   - Before 5.0 a message to an unknown device is acknowledged and dropped, and counted.
-//   - $SYS/broker/clients/total counts connected clients only.
+//   - $SYS/broker/load/… are averages that are brought forward when somebody reads them.
 //
 // # Mapping
 //
@@ -67,7 +71,7 @@
 //	                            and, where the publisher itself may publish and receive, on the response
 //	                            topic with the correlation data and the same user property
 //	RETAIN                      retained; a message to an inbox cannot be
-//	QoS 0 without RETAIN        volatile
+//	QoS 0 without RETAIN        volatile, but into an inbox
 //	a longer payload than       refused with 0x97; 0x95 is none of PUBACK's codes
 //	the log takes
 //

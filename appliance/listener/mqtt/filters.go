@@ -142,9 +142,13 @@ type verdict struct {
 // judge matches a message against the filters of its source: one copy, with the highest QoS and all
 // identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-4]. ok is false when no filter wants it any more.
 func (f *filters) judge(l *link, m *message.Message, local, retained bool) (v verdict, ok bool) {
-	asIs := false
+	asIs, own := false, false
 	take := func(have *filter) {
-		if have.from(m.Topic) != l.source || have.noLocal && local { // [MQTT-3.8.3-3]
+		if have.from(m.Topic) != l.source {
+			return
+		}
+		if have.noLocal && local { // [MQTT-3.8.3-3]
+			own = true
 			return
 		}
 		if l.source == fromShared && (have.filter != l.filter || have.group != l.group) {
@@ -158,7 +162,7 @@ func (f *filters) judge(l *link, m *message.Message, local, retained bool) (v ve
 		}
 	}
 	f.each(m.Topic, take)
-	if !ok && l.source == fromInbox { // was unsubscribed just now: what is under way is completed [MQTT-3.10.4-3]
+	if !ok && !own && l.source == fromInbox { // was unsubscribed just now: what is under way is completed [MQTT-3.10.4-3]
 		for i := range f.list {
 			if have := &f.list[i]; have.binds() {
 				ok = true

@@ -197,6 +197,7 @@ type settled struct {
 	link   *link
 	seq    uint64
 	reason byte // ≥ 0x80: the client refused it
+	unsure bool // it was written as QoS 0: nobody knows whether it arrived
 }
 
 // flightLocked finds the flight with the id; -1 when there is none.
@@ -245,7 +246,7 @@ func (s *session) landLocked(i int) {
 // settleLocked has the writer tell the courier that a delivery is over.
 func (s *session) settleLocked(l *link, seq uint64, reason byte) {
 	if l != nil && seq != 0 {
-		s.settled = append(s.settled, settled{l, seq, reason})
+		s.settled = append(s.settled, settled{link: l, seq: seq, reason: reason})
 	}
 }
 
@@ -264,8 +265,12 @@ func (s *session) settleAcks() {
 			} else {
 				seqs = append(seqs, e.seq)
 			}
-			if i+1 == len(list) || list[i+1].link != e.link {
-				if len(seqs) > 0 {
+			if i+1 == len(list) || list[i+1].link != e.link || list[i+1].unsure != e.unsure {
+				switch {
+				case len(seqs) == 0:
+				case e.unsure:
+					e.link.att.Sent(seqs)
+				default:
 					e.link.att.Ack(seqs)
 				}
 				seqs = seqs[len(seqs):]

@@ -56,7 +56,9 @@ func (s *session) publish(p *packet.Packet) bool {
 		return true
 	}
 	if p.QoS == 0 {
-		return s.publishAndForget(newMessage(topic, s.client, p))
+		m := newMessage(topic, s.client, p)
+		m.Volatile = m.Volatile && !s.srv.owed(m.Topic)
+		return s.publishAndForget(m)
 	}
 	t := packet.PUBACK
 	if p.QoS == 2 {
@@ -74,14 +76,42 @@ func (s *session) publish(p *packet.Packet) bool {
 	if s.v == packet.V5 && s.srv.o.Reaches != nil && !s.srv.o.Reaches(m.Topic) {
 		a.code = packet.NoMatchingSubscribers // 5.0 §3.4.2.1; kept when the message is stored
 	}
+	var note []courier.Note
 	if p.QoS == 2 && s.durable {
-		note := []courier.Note{{Key: noteInbound | uint32(p.ID), Value: []byte{1}}}
-		s.srv.o.Publisher.PublishNoted(s.grant, m, s.client, note, func(_ message.StoredAs, err error) { s.answer(a, err) })
-		return true
+		note = []courier.Note{{Key: noteInbound | uint32(p.ID), Value: []byte{1}}}
 	}
-	s.srv.o.Publisher.PublishAsync(s.grant, m, func(_ message.StoredAs, err error) { s.answer(a, err) })
+	s.store(a, m, note)
 	return true
 }
+
+// store has the message of a publish stored, and the note that keeps it from being repeated, if there is one.
+// Before 5.0 nobody can be told that the addressee does not exist, so it becomes a dead letter.
+func (s *session) store(a *ack, m *message.Message, note []courier.Note) {
+	o := &s.srv.o
+	done := func(_ message.StoredAs, err error) {
+		if s.v != packet.V5 && unaddressed(err) {
+			s.srv.count.refuses.Add(1)
+			o.Publisher.Bury(s.grant, m, s.client, note, func(_ message.StoredAs, err error) { s.answer(a, err) })
+			return
+		}
+		s.answer(a, err)
+	}
+	if note != nil {
+		o.Publisher.PublishNoted(s.grant, m, s.client, note, done)
+	} else {
+		o.Publisher.PublishAsync(s.grant, m, done)
+	}
+}
+
+// unaddressed reports whether a publish was refused because its addressee does not exist.
+func unaddressed(err error) bool {
+	p := message.ProblemOf(err)
+	return p != nil && (p.Code == message.CodeUnknownDevice || p.Code == message.CodeUnknownGroup)
+}
+
+// owed reports whether a device's inbox selects the topic. It promises to keep what is sent to the device, and
+// many send commands with QoS 0 because that is their tool's default.
+func (s *Server) owed(t message.Topic) bool { return s.o.Owed != nil && s.o.Owed(t) }
 
 // topic resolves the topic alias (5.0 §3.3.2.3.4).
 func (s *session) topic(p *packet.Packet) (string, byte) {

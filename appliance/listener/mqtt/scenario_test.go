@@ -79,6 +79,8 @@ func replay(t *testing.T, body string) {
 	p.o = Options{
 		Authenticator: core, Publisher: core, Sessions: core, Subscriber: core, Wills: core, Log: slog.New(slog.DiscardHandler), Version: "1.2",
 		Reaches:  func(t message.Topic) bool { return t != "nobody" },
+		Owed:     func(t message.Topic) bool { return message.Filter("device/lamp1/in/#").Match(t) },
+		Census:   func() Census { return Census{Away: 3, Shared: 2, Retained: 5, Owed: 40} },
 		ClientID: func() string { n++; return "auto" + strconv.Itoa(n) },
 	}
 	defer p.stop()

@@ -33,6 +33,9 @@ type Publisher interface {
 	PublishAsync(g *auth.Grant, m *message.Message, done func(message.StoredAs, error))
 	// PublishNoted stores the message and the notes together: both or neither.
 	PublishNoted(g *auth.Grant, m *message.Message, client string, notes []courier.Note, done func(message.StoredAs, error))
+	// Bury stores a message to a device or group that does not exist as a dead letter, together with the notes,
+	// if any.
+	Bury(g *auth.Grant, m *message.Message, client string, notes []courier.Note, done func(message.StoredAs, error))
 	Note(g *auth.Grant, client string, notes []courier.Note, done func(error))
 }
 
@@ -89,6 +92,12 @@ type Options struct {
 	// Reaches says whether any subscription selects the topic, so that publishers of 5.0 are told 0x10
 	// when none does. It is called for every publish above QoS 0. nil: they are not told.
 	Reaches func(t message.Topic) bool
+
+	// Owed says whether a device's inbox selects the topic: then a publish of QoS 0 is stored, so that a device
+	// that is away gets it. nil: only what the publisher asks for is stored.
+	Owed func(t message.Topic) bool
+	// Census counts what is kept, for the $SYS topics. nil: they count what is connected.
+	Census func() Census
 
 	Version  string        // told in $SYS/broker/version
 	ClientID func() string // assigns client ids; default "ep-" and 16 random signs
@@ -176,6 +185,7 @@ type Server struct {
 	count    counters
 	wills    willRoom
 	system   systemRoom
+	loads    loads
 	upgrader websocket.Upgrader
 	ctx      context.Context
 	cancel   context.CancelFunc // ends the waits inside the appliance when Close is forced
@@ -401,6 +411,7 @@ func (s *Server) disclaim(key string, c *session) {
 // counters run since the server was made.
 type counters struct {
 	accepted, refused          atomic.Int64
+	welcomed                   atomic.Int64
 	connected, most            atomic.Int64
 	packetsIn, packetsOut      atomic.Int64
 	bytesIn, bytesOut          atomic.Int64
@@ -413,6 +424,8 @@ type counters struct {
 // Stats are counters of one server since it was made, and what it has now.
 type Stats struct {
 	Connections   int64 // now, those before their CONNECT included
+	Accepted      int64 // connections, so far
+	Welcomed      int64 // clients that were connected, so far
 	Clients       int64 // connected now
 	MostClients   int64 // connected at the same time
 	Subscriptions int64 // filters of connected clients
@@ -436,7 +449,7 @@ func (s *Server) Stats() Stats {
 	s.mu.Unlock()
 	c := &s.count
 	return Stats{
-		Connections: int64(n), Clients: c.connected.Load(), MostClients: c.most.Load(), Subscriptions: c.subscriptions.Load(),
+		Connections: int64(n), Accepted: c.accepted.Load(), Welcomed: c.welcomed.Load(), Clients: c.connected.Load(), MostClients: c.most.Load(), Subscriptions: c.subscriptions.Load(),
 		PacketsIn: c.packetsIn.Load(), PacketsOut: c.packetsOut.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		PublishesIn: c.publishesIn.Load(), PublishesOut: c.publishesOut.Load(), Dropped: c.dropped.Load(),
 		TooLarge: c.tooLarge.Load(), Refused: c.refuses.Load(), Slow: c.slow.Load(), UnknownAcks: c.unknownAcks.Load(),

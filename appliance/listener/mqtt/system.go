@@ -93,27 +93,40 @@ func (s *Server) systemEntries(to *session, list []filter, retained bool) []entr
 // System yields the topics about the broker that common tools read, with their values now.
 func (s *Server) System() iter.Seq2[message.Topic, string] {
 	st := s.Stats()
+	var c Census
+	if s.o.Census != nil {
+		c = s.o.Census()
+	}
+	up := time.Since(s.start)
+	avg := s.loads.sample(up, &st)
 	num := func(n int64) string { return strconv.FormatInt(n, 10) }
 	return func(yield func(message.Topic, string) bool) {
 		for _, v := range [...]struct{ name, value string }{
 			{"version", "edgepost " + s.o.Version},
-			{"uptime", fmt.Sprintf("%d seconds", int64(time.Since(s.start).Seconds()))},
+			{"uptime", fmt.Sprintf("%d seconds", int64(up.Seconds()))},
 			{"clients/connected", num(st.Clients)},
 			{"clients/active", num(st.Clients)},
-			{"clients/total", num(st.Clients)},
+			{"clients/disconnected", num(c.Away)},
+			{"clients/inactive", num(c.Away)},
+			{"clients/total", num(st.Clients + c.Away)},
 			{"clients/maximum", num(st.MostClients)},
 			{"messages/received", num(st.PacketsIn)},
 			{"messages/sent", num(st.PacketsOut)},
+			{"messages/stored", num(c.Owed)},
+			{"store/messages/count", num(c.Owed)},
+			{"retained messages/count", num(c.Retained)},
 			{"publish/messages/received", num(st.PublishesIn)},
 			{"publish/messages/sent", num(st.PublishesOut)},
 			{"publish/messages/dropped", num(st.Dropped)},
 			{"bytes/received", num(st.BytesIn)},
 			{"bytes/sent", num(st.BytesOut)},
 			{"subscriptions/count", num(st.Subscriptions)},
+			{"shared_subscriptions/count", num(c.Shared)},
 		} {
 			if !yield(message.Topic("$SYS/broker/"+v.name), v.value) {
 				return
 			}
 		}
+		yieldLoads(&avg, yield)
 	}
 }

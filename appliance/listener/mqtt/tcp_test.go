@@ -493,3 +493,4 @@ func TestHalfAPacket(t *testing.T) {
 }
 
 func (a *endlessLink) Select([]message.Filter) {}
+func (a *endlessLink) Sent([]uint64)           {}

@@ -83,7 +83,7 @@ func (s *session) readWill(p *packet.Packet, g *auth.Grant) (*will, *message.Pro
 	}
 	m := message.New(topic, bytes.Clone(p.Will.Payload))
 	m.QoS, m.Retain, m.Client = message.QoS(p.Will.QoS), p.Will.Retain, s.client
-	m.Volatile = m.QoS == message.AtMostOnce && !m.Retain
+	m.Volatile = m.QoS == message.AtMostOnce && !m.Retain && !s.srv.owed(topic)
 	takeProps(m, &p.Will.Props)
 	if err := m.Check(); err != nil {
 		return nil, s.problemOf(err, "read the will")
@@ -242,6 +242,10 @@ func (r *willRoom) send(srv *Server, p *pendingWill) {
 			return
 		}
 		srv.count.refuses.Add(1)
+		if unaddressed(err) && !m.Volatile { // nobody is left to be told
+			r.bury(srv, p)
+			return
+		}
 		srv.o.Log.Warn("a will could not be published", "client", m.Client, "topic", m.Topic, "error", err)
 		if problem := message.ProblemOf(err); token != "" && problem != nil && !later(problem.Code) {
 			r.end(srv, p) // or each start would try again
@@ -252,6 +256,22 @@ func (r *willRoom) send(srv *Server, p *pendingWill) {
 		return
 	}
 	srv.o.Wills.PublishWill(p.grant, m, token, done)
+}
+
+// bury keeps a will as a dead letter. A crash in between may keep it twice.
+func (r *willRoom) bury(srv *Server, p *pendingWill) {
+	r.mu.Lock()
+	r.flying++
+	r.mu.Unlock()
+	m := p.will.message
+	srv.o.Publisher.Bury(p.grant, m, m.Client, nil, func(_ message.StoredAs, err error) {
+		defer r.landed()
+		if err != nil {
+			srv.o.Log.Warn("a will could not be kept as a dead letter", "client", m.Client, "topic", m.Topic, "error", err)
+		} else if p.will.token != "" {
+			r.end(srv, p)
+		}
+	})
 }
 
 // later reports whether a publish that was refused so may be stored at another time.

@@ -166,7 +166,7 @@ func (s *session) flush(buf *[]byte, q *queue) error {
 			at := len(b)
 			b, tail = s.appendMessage(b, e)
 			if e.seq != 0 && e.link != nil && e.id == 0 && len(b) > at && b[at]&6 == 0 { // QoS 0 of something owed
-				over = append(over, settled{e.link, e.seq, packet.Success})
+				over = append(over, settled{link: e.link, seq: e.seq, unsure: true})
 			}
 		}
 		*buf, rest = b, rest[n:]

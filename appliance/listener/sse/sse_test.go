@@ -76,6 +76,7 @@ type fakeAttachment struct {
 }
 
 func (a *fakeAttachment) Ack([]uint64)                             {}
+func (a *fakeAttachment) Sent([]uint64)                            {}
 func (a *fakeAttachment) Nack(uint64, time.Duration, string, bool) {}
 func (a *fakeAttachment) Ready()                                   { a.ready <- struct{}{} }
 func (a *fakeAttachment) Close()                                   { a.once.Do(func() { close(a.closed) }) }

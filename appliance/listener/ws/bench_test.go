@@ -207,6 +207,7 @@ func BenchmarkQueue(b *testing.B) {
 type quiet struct{}
 
 func (quiet) Ack([]uint64)                             {}
+func (quiet) Sent([]uint64)                            {}
 func (quiet) Nack(uint64, time.Duration, string, bool) {}
 func (quiet) Ready()                                   {}
 func (quiet) Close()                                   {}
@@ -434,5 +435,7 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 func (w *waiting) Select([]message.Filter) {}
+
+func (w *waiting) Sent([]uint64) {}
 
 func (quiet) Select([]message.Filter) {}

@@ -232,3 +232,5 @@ func testMessage(seq uint64, topic message.Topic, payload, ct string) *message.M
 }
 
 func (a *fakeAttachment) Select([]message.Filter) {}
+
+func (a *fakeAttachment) Sent([]uint64) {}

@@ -342,3 +342,4 @@ func TestPlainRequests(t *testing.T) {
 }
 
 func (s *shard) Select([]message.Filter) {}
+func (s *shard) Sent([]uint64)           {}
