@@ -8,6 +8,23 @@ import (
 	"edgepost/appliance/outbox"
 )
 
+// sent notes a transmission.
+func (s *shard) sent(sub *subscription, d Delivery, now, deadline time.Time) {
+	sub.state.Sent(d.Seq, now, deadline)
+	if d.Msg.ID.Seq != d.Seq {
+		if sub.alias == nil {
+			sub.alias = make(map[uint64]uint64)
+		}
+		sub.alias[d.Msg.ID.Seq] = d.Seq
+	}
+	if d.Msg.Receipt != message.NoReceipt {
+		if sub.asked == nil {
+			sub.asked = make(map[uint64]*Item)
+		}
+		sub.asked[d.Seq] = d.Item
+	}
+}
+
 // drop ends what is owed from outside of the protocol.
 func (s *shard) drop(sub *subscription, seq uint64, state message.State, reason string) {
 	_, fails := sub.state.Attempts(seq)

@@ -414,22 +414,6 @@ func (s *shard) push(sub *subscription, now time.Time, age int64) (more bool) {
 	return true
 }
 
-func (s *shard) sent(sub *subscription, d Delivery, now, deadline time.Time) {
-	sub.state.Sent(d.Seq, now, deadline)
-	if d.Msg.ID.Seq != d.Seq {
-		if sub.alias == nil {
-			sub.alias = make(map[uint64]uint64)
-		}
-		sub.alias[d.Msg.ID.Seq] = d.Seq
-	}
-	if d.Msg.Receipt != message.NoReceipt {
-		if sub.asked == nil {
-			sub.asked = make(map[uint64]*Item)
-		}
-		sub.asked[d.Seq] = d.Item
-	}
-}
-
 // next finds what to transmit next, ending on the way what must not be transmitted any more. age is
 // the present on the age clock, read once a turn.
 func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, bool) {
