@@ -46,6 +46,9 @@ func (s *shard) change(e *outbox.Entry) {
 	case outbox.OpUnlink:
 		if sub != nil {
 			sub.reach = 0
+			if !s.live { // when it was last linked is not in the log; its state may tell of an older link
+				sub.used = s.c.ob.Age()
+			}
 		}
 	case outbox.OpRewind:
 		if sub != nil {
@@ -67,6 +70,7 @@ func (s *shard) put(id uint64, spec Spec, ch *outbox.Change, at uint64) {
 	} else {
 		s.plant(sub, false)
 		before, sub.spec = sub.spec.Filters, spec
+		sub.rewound = sub.rewound || ch.Debts != nil
 		sub.state.SetPolicy(s.c.policy(&spec))
 		sub.state.Unpark() // what it does not subscribe any more ends
 	}

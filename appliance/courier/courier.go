@@ -159,6 +159,9 @@ func (s *shard) ready() {
 	for _, sub := range s.subs {
 		sub.applied = 0
 		sub.state.MaybeSent(sub.reach)
+		if sub.reach > 0 { // linked until this start, as far as the log knows; its state may be much older
+			sub.used = s.c.ob.Age()
+		}
 		switch sub.spec.Kind {
 		case Final:
 			s.recall(sub)

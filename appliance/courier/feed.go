@@ -94,6 +94,9 @@ func (s *shard) lendSome(ids []uint64) (rest []uint64, states [][]byte, err erro
 		bytes := 0
 		for len(ids) > 0 && bytes < lendBytes && failed == nil {
 			if sub := s.subs[ids[0]]; sub != nil {
+				if sub.connected() {
+					sub.used = s.c.ob.Age() // whoever reads it back starts with nobody connected
+				}
 				var b []byte
 				b, failed = sub.append(nil, s.applied)
 				states = append(states, b)

@@ -18,8 +18,11 @@ func (r *rig) after() {
 	synctest.Wait()
 	r.released()
 	r.collect()
+	if r.ob.Health() != nil {
+		r.full = time.Now()
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.subs)) {
-		if s := r.subs[name]; s != nil {
+		if s := r.subs[name]; s != nil && r.there(s) {
 			r.compare(s)
 		}
 	}
@@ -74,6 +77,8 @@ func (r *rig) fanOut(m *mMessage, place uint64) {
 	for _, s := range r.subs {
 		if s.matches(m.topic) {
 			s.owed[place] = &mDebt{}
+		} else {
+			s.expects(m)
 		}
 	}
 }
@@ -97,27 +102,38 @@ func (r *rig) collect() {
 	synctest.Wait()
 	for _, name := range slices.Sorted(maps.Keys(r.subs)) {
 		s := r.subs[name]
-		if s.link == nil {
-			continue
-		}
-		got, lost := s.link.take()
-		for _, d := range got {
-			r.received(s, d)
-			if s.link.auto {
-				s.settled(d.Seq, message.Sent)
-			} else if s.owed[d.Seq] != nil {
-				s.link.flying[d.Seq] = true
+		for _, l := range s.links() {
+			got, lost := l.take()
+			for _, d := range got {
+				r.received(s, l, d)
+				if l.auto && d.Seq != 0 {
+					s.settled(d.Seq, message.Sent)
+				} else if s.owed[d.Seq] != nil {
+					l.flying[d.Seq] = true
+				}
+			}
+			if len(lost) > 0 {
+				r.fail("%s lost its link: %v", s.name, lost)
 			}
 		}
-		if len(lost) > 0 {
-			r.fail("%s lost its link: %v", s.name, lost)
+		for payload, must := range s.expect {
+			if must {
+				r.fail("%s was not handed %.20q", s.name, payload)
+			}
 		}
 	}
 }
 
-// received checks one transmission.
-func (r *rig) received(s *mSub, d Delivery) {
+// received checks one transmission, over a link or to a reader.
+func (r *rig) received(s *mSub, l *mLink, d Delivery) {
 	r.t.Helper()
+	if l != nil && len(l.sel) > 0 && !slices.ContainsFunc(l.sel, func(f message.Filter) bool { return f.Match(d.Msg.Topic) }) {
+		r.fail("%s was sent %d on %s, but its link takes %v", s.name, d.Seq, d.Msg.Topic, l.sel)
+	}
+	if d.Seq == 0 {
+		r.handed(s, d)
+		return
+	}
 	r.say("%s got %d (%v) attempt %d", s.name, d.Seq, d.Msg.ID, d.Attempt)
 	m := r.place[d.Seq]
 	if m == nil {
@@ -139,14 +155,14 @@ func (r *rig) received(s *mSub, d Delivery) {
 	case debt.sends == 0 && d.Attempt != 1 && !s.crossed && !s.unordered:
 		r.fail("%s was sent %d first as attempt %d", s.name, d.Seq, d.Attempt)
 	case d.Attempt == 1:
-		lane := 0
-		if m.urgent {
-			lane = 1
+		first, lane := s.first, mLane{m.topic, m.urgent}
+		if s.kind == Shared {
+			first = l.first
 		}
-		if d.Seq < s.first[lane] && !s.unordered {
-			r.fail("%s was sent %d after %d", s.name, d.Seq, s.first[lane])
+		if d.Seq < first[lane] {
+			r.fail("%s was sent %d after %d", s.name, d.Seq, first[lane])
 		}
-		s.first[lane] = max(s.first[lane], d.Seq)
+		first[lane] = d.Seq
 	}
 	debt.sends++
 }
@@ -164,8 +180,8 @@ func (s *mSub) settled(place uint64, as message.State) {
 		s.dead[place] = true
 	}
 	s.recent = append(s.recent, mEnd{place, debt, time.Now(), was})
-	if s.link != nil {
-		delete(s.link.flying, place)
+	for _, l := range s.links() {
+		delete(l.flying, place)
 	}
 }
 
@@ -183,13 +199,14 @@ func (r *rig) compare(s *mSub) {
 			r.vanished(s, place)
 		}
 	}
-	if s.link != nil {
-		for place := range s.link.flying {
+	for _, l := range s.links() {
+		for place := range l.flying {
 			if !flying[place] { // its time to acknowledge ran out
-				delete(s.link.flying, place)
+				delete(l.flying, place)
 			}
 		}
 	}
+	r.remembers(s)
 }
 
 func (r *rig) owedBy(s *mSub) (owed, flying map[uint64]bool) {

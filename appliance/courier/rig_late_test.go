@@ -5,7 +5,6 @@ import (
 	"testing/synctest"
 
 	"edgepost/appliance/message"
-	"edgepost/appliance/outbox"
 )
 
 func (r *rig) cancel() {
@@ -88,5 +87,3 @@ func (r *rig) check() {
 	}
 	r.dead()
 }
-
-var _ = outbox.Gone

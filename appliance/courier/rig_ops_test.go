@@ -37,7 +37,7 @@ func (r *rig) message() *message.Message {
 		m.Delay = r.half(time.Duration(1+r.rnd.IntN(10)) * time.Second)
 	case 2:
 		m.Priority = uint8(7 + r.rnd.IntN(3))
-	case 3:
+	case 3, 7:
 		m.Retain = true
 	case 4:
 		m.Receipt = message.FinalReceipt
@@ -135,7 +135,10 @@ func (r *rig) sub(kinds ...Kind) *mSub {
 }
 
 func (r *rig) newSub(name, owner string, kind Kind, filters []message.Filter) *mSub {
-	s := &mSub{name: name, owner: owner, kind: kind, filters: filters, owed: map[uint64]*mDebt{}, ended: map[uint64]message.State{}, dead: map[uint64]bool{}}
+	s := &mSub{
+		name: name, owner: owner, kind: kind, filters: filters, first: map[mLane]uint64{}, used: time.Now(), expect: map[string]bool{}, notes: map[uint32][]byte{},
+		owed: map[uint64]*mDebt{}, ended: map[uint64]message.State{}, dead: map[uint64]bool{},
+	}
 	r.subs[name] = s
 	return s
 }
@@ -210,17 +213,19 @@ func (r *rig) adopt(s *mSub, filters []message.Filter, after uint64, gap bool) {
 		if s.owed[place] == nil {
 			s.owed[place] = &mDebt{born: time.Now()} // an older end is another debt's
 			delete(s.ended, place)
+			clear(s.first) // the order begins anew with what was put back
 		}
 	}
 	s.unordered = true
 }
 
 func (r *rig) attach() {
-	s := r.sub(Inbox, Named)
+	s := r.sub(Inbox, Named, Session)
 	if s == nil {
 		return
 	}
-	l := &mLink{room: 1 << 30, auto: r.rnd.IntN(8) == 0, flying: map[uint64]bool{}}
+	l := newLink()
+	l.auto = r.rnd.IntN(8) == 0
 	if r.rnd.IntN(3) == 0 {
 		l.room = r.rnd.IntN(4)
 	}
@@ -230,6 +235,10 @@ func (r *rig) attach() {
 		o.Window = 1 + r.rnd.IntN(10)
 	case 1:
 		o.AckTimeout = r.half(3 * time.Second)
+	}
+	if s.kind != Named && r.rnd.IntN(3) == 0 {
+		l.sel = r.selection()
+		o.Select = l.sel
 	}
 	r.attachTo(s, l, o)
 }
@@ -242,7 +251,8 @@ func (r *rig) attachTo(s *mSub, l *mLink, o AttachOptions) {
 	if err != nil {
 		r.fail("attach %s: %v", s.name, err)
 	}
-	r.say("attach %s window %d auto %t", s.name, o.Window, l.auto)
+	s.use()
+	r.say("attach %s window %d auto %t select %v", s.name, o.Window, l.auto, l.sel)
 	if old != nil {
 		if _, lost := old.take(); !slices.Equal(lost, []Cause{TakenOver}) {
 			r.fail("%s: the older link was told %v", s.name, lost)
@@ -254,9 +264,14 @@ func (r *rig) attachTo(s *mSub, l *mLink, o AttachOptions) {
 
 func (r *rig) detach() {
 	s := r.sub()
-	if s == nil || s.link == nil {
+	if s == nil || len(s.links()) == 0 {
 		return
 	}
+	if s.kind == Shared {
+		r.part(s, pick(r, s.members))
+		return
+	}
+	s.use()
 	r.say("detach %s", s.name)
 	r.collect()
 	s.link.att.Close()
@@ -270,17 +285,16 @@ func (r *rig) detach() {
 // answer acknowledges or refuses some of what a link has.
 func (r *rig) answer() {
 	s := r.sub()
-	if s == nil || s.link == nil {
+	if s == nil || len(s.links()) == 0 {
 		return
 	}
 	r.collect()
-	flying := slices.Sorted(maps.Keys(s.link.flying))
+	l := pick(r, s.links())
+	flying := slices.Sorted(maps.Keys(l.flying))
 	if len(flying) == 0 {
-		if s.link.room <= 0 {
-			s.link.mu.Lock()
-			s.link.room = 1 + r.rnd.IntN(10)
-			s.link.mu.Unlock()
-			s.link.att.Ready()
+		if l.free() <= 0 {
+			l.setRoom(1 + r.rnd.IntN(10))
+			l.att.Ready()
 		}
 		return
 	}
@@ -289,21 +303,15 @@ func (r *rig) answer() {
 		seq := pick(r, flying)
 		reject := r.rnd.IntN(3) == 0
 		r.say("%s nacks %d reject %t", s.name, seq, reject)
-		s.link.att.Nack(seq, r.half(2*time.Second), "no", reject)
+		l.att.Nack(seq, r.half(2*time.Second), "no", reject)
 		r.nacked(s, seq, reject)
 	case 1: // what is another's, or over, must change nothing
-		for _, place := range slices.Sorted(maps.Keys(r.place)) {
-			if s.owed[place] == nil && r.rnd.IntN(len(r.place)) == 0 {
-				s.link.att.Ack([]uint64{place})
-				s.link.att.Nack(place, 0, "never sent", true)
-				r.say("%s acks and rejects %d, which it does not owe", s.name, place)
-			}
-		}
+		r.meddle(s, l)
 	default:
 		n := 1 + r.rnd.IntN(len(flying))
 		acks := flying[:n]
 		r.say("%s acks %v", s.name, acks)
-		s.link.att.Ack(acks)
+		l.att.Ack(acks)
 		for _, seq := range acks {
 			s.settled(seq, message.Delivered)
 		}
@@ -311,10 +319,21 @@ func (r *rig) answer() {
 	synctest.Wait()
 }
 
+// meddle answers for what the link was not sent.
+func (r *rig) meddle(s *mSub, l *mLink) {
+	for _, place := range slices.Sorted(maps.Keys(r.place)) {
+		if r.rnd.IntN(len(r.place)) == 0 && (s.owed[place] == nil || len(s.members) > 1 && !l.flying[place]) {
+			l.att.Ack([]uint64{place})
+			l.att.Nack(place, 0, "never sent", true)
+			r.say("%s acks and rejects %d, which it was not sent", s.name, place)
+		}
+	}
+}
+
 func (r *rig) nacked(s *mSub, seq uint64, reject bool) {
 	debt := s.owed[seq]
-	if s.link != nil {
-		delete(s.link.flying, seq)
+	for _, l := range s.links() {
+		delete(l.flying, seq)
 	}
 	debt.fails++
 	switch {
@@ -358,7 +377,7 @@ func (r *rig) named() {
 	r.say("named %s %v after %d", full, spec.Filters, after)
 	if s == nil {
 		s = r.newSub(full, "key/app", Named, nil)
-		s.ttl = DefaultTTL
+		s.ttl, s.life = DefaultTTL, rigUnused
 		r.adopt(s, spec.Filters, after, gap)
 	}
 	s.filters = spec.Filters
@@ -379,13 +398,14 @@ func (r *rig) fetch() {
 	if old != nil {
 		rest, _ := old.take()
 		for _, d := range rest {
-			r.received(s, d)
+			r.received(s, old, d)
 		}
 	}
+	s.use()
 	s.link, s.pull, s.linked = nil, true, true
 	var acks Acks
 	for _, d := range got {
-		r.received(s, d)
+		r.received(s, nil, d)
 		if r.copies(s, d.Seq) > 1 {
 			continue // an id names one of them
 		}
@@ -452,7 +472,8 @@ func (r *rig) live() {
 	if len(r.msgs) > 0 && r.rnd.IntN(2) == 0 {
 		req.After = pick(r, r.msgs).id
 	}
-	l := &mLink{room: 0, flying: map[uint64]bool{}}
+	l := newLink()
+	l.room = 0
 	a, gap, err := r.c.Subscribe(context.Background(), "key/web", req, l, AttachOptions{})
 	if err != nil {
 		r.fail("subscribe: %v", err)
@@ -463,8 +484,6 @@ func (r *rig) live() {
 	r.say("live %s %s after %v", s.name, f, req.After)
 	r.adopt(s, s.filters, req.After.Seq, gap)
 	s.link = l
-	l.mu.Lock()
-	l.room = 1 << 30
-	l.mu.Unlock()
+	l.setRoom(1 << 30)
 	a.Ready()
 }

@@ -16,7 +16,15 @@ import (
 
 // step does one random thing.
 func (r *rig) step() {
-	switch n := r.rnd.IntN(200); {
+	switch n := r.rnd.IntN(240); {
+	case n >= 232:
+		r.shared()
+	case n >= 220:
+		r.session()
+	case n >= 208:
+		r.notes()
+	case n >= 200:
+		r.choose()
 	case n < 60:
 		r.publish()
 	case n < 100:
@@ -65,14 +73,14 @@ func (r *rig) busyCrash() {
 		payload string
 		delay   time.Duration
 		early   bool
+		note    *Note
 	}
+	session := r.sub(Session)
 	var tries []*try
 	r.collect()
 	for _, s := range r.subs {
-		if s.link != nil { // what it takes meanwhile nobody would look at
-			s.link.mu.Lock()
-			s.link.room = 0
-			s.link.mu.Unlock()
+		for _, l := range s.links() { // what it takes meanwhile nobody would look at
+			l.setRoom(0)
 		}
 	}
 	r.crash(func() {
@@ -83,11 +91,17 @@ func (r *rig) busyCrash() {
 			m.Key = ""
 			t := &try{m: m, payload: string(m.Payload), delay: m.Delay}
 			tries = append(tries, t)
-			r.ob.Publish(m, func(_ message.StoredAs, err error) {
+			done := func(_ message.StoredAs, err error) {
 				mu.Lock()
 				defer mu.Unlock()
 				t.early = err == nil && !copying
-			})
+			}
+			if session != nil && r.rnd.IntN(3) == 0 {
+				t.note = &Note{Key: uint32(100 + r.rnd.IntN(3)), Value: []byte(t.payload[:min(len(t.payload), 20)])}
+				r.c.PublishNoted(m, session.name, []Note{*t.note}, done)
+			} else {
+				r.ob.Publish(m, done)
+			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -107,6 +121,9 @@ func (r *rig) busyCrash() {
 			case m != nil:
 				mm := r.published(m, t.payload, message.StoredAs{ID: m.ID, Seq: m.Seq}, t.delay)
 				mm.due = mm.due.Add(time.Millisecond)
+				if t.note != nil { // in the same frame
+					session.noted([]Note{*t.note})
+				}
 			case t.early:
 				r.fail("a message that was acknowledged is lost: %.20q", t.payload)
 			}
@@ -128,15 +145,9 @@ func (r *rig) finish() {
 		open := 0
 		for _, name := range slices.Sorted(maps.Keys(r.subs)) {
 			s := r.subs[name]
-			if s.link == nil || s.link.auto || s.link.room < 1<<20 {
-				r.attachTo(s, &mLink{room: 1 << 30, flying: map[uint64]bool{}}, AttachOptions{Window: 50})
-			}
+			l := r.takesAll(s)
 			r.collect()
-			flying := slices.Sorted(maps.Keys(s.link.flying))
-			s.link.att.Ack(flying)
-			for _, place := range flying {
-				s.settled(place, message.Delivered)
-			}
+			r.ackAll(s, l)
 			open += len(s.owed)
 		}
 		r.after()
@@ -158,6 +169,35 @@ func (r *rig) finish() {
 	if st := r.c.Status(); st.Owed != 0 {
 		r.fail("%d owed when all is done", st.Owed)
 	}
+}
+
+// ackAll has the link acknowledge everything that it has.
+func (r *rig) ackAll(s *mSub, l *mLink) {
+	flying := slices.Sorted(maps.Keys(l.flying))
+	l.att.Ack(flying)
+	for _, place := range flying {
+		s.settled(place, message.Delivered)
+	}
+}
+
+// takesAll makes sure that the subscription has one link, which takes everything.
+func (r *rig) takesAll(s *mSub) *mLink {
+	for len(s.members) > 1 {
+		r.part(s, s.members[0])
+	}
+	if links := s.links(); len(links) == 1 && !links[0].auto && links[0].free() >= 1<<20 && len(links[0].sel) == 0 {
+		return links[0]
+	}
+	l := newLink()
+	if s.kind == Shared {
+		r.join(s, l)
+		if len(s.members) > 1 {
+			r.part(s, s.members[0])
+		}
+		return l
+	}
+	r.attachTo(s, l, AttachOptions{Window: 50})
+	return l
 }
 
 func runRig(t *testing.T, seed uint64, steps int) {

@@ -30,6 +30,8 @@ type rig struct {
 	dir   string
 	lives int
 	start time.Time
+	born  time.Time // of this life
+	full  time.Time // when the log last took no writes
 	o     outbox.Options
 	ob    *outbox.Outbox
 	c     *Courier
@@ -73,12 +75,37 @@ type mSub struct {
 	recent      []mEnd
 	dead        map[uint64]bool // became dead letters
 	link        *mLink
-	pull        bool // read with Fetch
+	members     []*mLink // instead of link, of a Shared
+	pull        bool     // read with Fetch
 	linked      bool
 	crossed     bool // was linked before a restart happened: more than was sent may be flagged
-	first       [2]uint64
-	unordered   bool // a rewind put older messages back
+	first       map[mLane]uint64
+	unordered   bool // older messages were put back
+
+	life    time.Duration // ends when nobody used it for so long; 0: never
+	lifeSet time.Time     // when that was last said
+	used    time.Time     // when it was last known to be
+	passing []message.Filter
+	expect  map[string]bool // payloads that must be handed on, owed or not
+	notes   map[uint32][]byte
 }
+
+// mLane is what first transmissions keep their order in.
+type mLane struct {
+	topic  message.Topic
+	urgent bool
+}
+
+// links are those that are attached.
+func (s *mSub) links() []*mLink {
+	if s.link != nil {
+		return []*mLink{s.link}
+	}
+	return s.members
+}
+
+// use notes that somebody uses the subscription.
+func (s *mSub) use() { s.used = time.Now() }
 
 type mDebt struct {
 	born     time.Time
@@ -103,7 +130,27 @@ type mLink struct {
 	lost   []Cause
 	att    Attachment
 	auto   bool
+	sel    []message.Filter // what it takes; none: all
 	flying map[uint64]bool
+	first  map[mLane]uint64 // of a member of a Shared
+}
+
+func newLink() *mLink {
+	return &mLink{room: 1 << 30, flying: map[uint64]bool{}, first: map[mLane]uint64{}}
+}
+
+// free is how many deliveries it takes.
+func (l *mLink) free() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.room
+}
+
+// setRoom changes how many deliveries it takes.
+func (l *mLink) setRoom(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.room = n
 }
 
 func (l *mLink) Deliver(d Delivery) bool {
@@ -133,11 +180,12 @@ func (l *mLink) take() (got []Delivery, lost []Cause) {
 const (
 	rigAttempts = 3
 	rigWindow   = 4
+	rigUnused   = 5 * time.Minute
 )
 
 func newRig(t *testing.T, seed uint64) *rig {
 	r := &rig{
-		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), start: time.Now(),
+		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), start: time.Now(), born: time.Now(),
 		byID: map[uint64]*mMessage{}, place: map[uint64]*mMessage{}, expires: map[uint64]int64{},
 		subs: map[string]*mSub{}, overflows: map[string]bool{}, keys: map[string]*mMessage{},
 	}
@@ -205,7 +253,7 @@ func (r *rig) open() {
 	}
 	shards := 1 + r.rnd.IntN(3)
 	r.c = New(r.ob, Options{
-		Rights: allowAll{}, Log: r.o.Log, Shards: shards,
+		Rights: allowAll{}, Log: r.o.Log, Shards: shards, Unused: rigUnused,
 		Policy: delivery.Policy{Window: rigWindow, MaxAttempts: rigAttempts, Backoff: delivery.Backoff{Base: 500 * time.Millisecond, Max: 500 * time.Millisecond, Jitter: func(n int64) int64 { return n - 1 }}},
 	})
 	if r.rnd.IntN(3) == 0 {
@@ -314,9 +362,14 @@ func (r *rig) newLife() {
 			delete(r.subs, name)
 			continue
 		}
+		if len(s.links()) > 0 || s.pull {
+			s.use()
+		}
 		s.crossed = s.linked
-		s.link, s.pull = nil, false
+		s.link, s.members, s.pull = nil, nil, false
+		clear(s.expect)
 	}
+	r.born = time.Now()
 }
 
 func (r *rig) copyDir() {

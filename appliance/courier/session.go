@@ -96,13 +96,19 @@ func (c *Courier) EnsureSession(ctx context.Context, spec Spec, show []message.F
 	}
 	if len(show) > 0 {
 		defer c.ob.Hold()()
+		loose := false
 		if ch.Sub != 0 { // what the client acknowledged before it asked is settled, so that it can be owed again
-			if err := s.do(ctx, func() {}); err != nil {
+			if err := s.do(ctx, func() { loose = s.subs[id] != nil && s.subs[id].loose > 0 }); err != nil {
 				return err
 			}
 		}
 		if err := c.show(ctx, ch, show); err != nil {
 			return err
+		}
+		if loose && ch.Debts != nil { // or a replay would settle it once more, behind this change
+			if err := c.ob.SettleNow(); err != nil {
+				return err
+			}
 		}
 	}
 	if ch.Sub != 0 && ch.Debts == nil {

@@ -59,7 +59,7 @@ func (c *Courier) ensure(ctx context.Context, spec Spec, after message.ID) (crea
 	if ch.Spec, err = json.Marshal(&spec); err != nil {
 		return false, fmt.Errorf("encode subscription %s: %w", spec.Name, err)
 	}
-	if ch.Sub == 0 {
+	if ch.Sub == 0 && spec.Kind != Shared { // that begins without what is retained (MQTT 5.0 §4.8.2)
 		defer c.ob.Hold()()
 		if _, err = c.debts(ctx, ch, &spec, after); err != nil {
 			return false, err
