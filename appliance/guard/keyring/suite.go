@@ -3,11 +3,11 @@ package keyring
 import (
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/cpu"
 
+	"edgepost/appliance/guard/cipher"
 	"edgepost/wal"
 )
 
@@ -43,31 +43,8 @@ func ParseSuite(name string) (wal.Suite, error) {
 	case wal.XChaCha20Poly1305.String():
 		return wal.XChaCha20Poly1305, nil
 	}
-	if err := Withdrawn(name); err != nil {
+	if err := cipher.Withdrawn(name, "aes-256-gcm or xchacha20-poly1305"); err != nil {
 		return wal.Plain, err
 	}
 	return wal.Plain, fmt.Errorf("%.40q is not a cipher that is offered; auto, aes-256-gcm or xchacha20-poly1305", name)
-}
-
-// withdrawn are ciphers and hashes that people still ask for, and why they are refused.
-var withdrawn = [...]struct {
-	name   string
-	also   []string
-	reason string
-}{
-	{"DES", []string{"des", "des-cbc", "des-ecb", "des56"}, "56-bit key, withdrawn"},
-	{"3DES", []string{"3des", "tdes", "tripledes", "triple-des", "des3", "3des-cbc", "des-ede3", "des-ede3-cbc"}, "64-bit blocks and at most 112 bits of strength, withdrawn"},
-	{"RC4", []string{"rc4", "arc4", "arcfour"}, "its key stream is biased, prohibited"},
-	{"MD5", []string{"md5", "hmac-md5"}, "collisions are made in seconds, withdrawn"},
-}
-
-// Withdrawn returns the reason why a well-known cipher or hash is not offered, nil if name is none of
-// those.
-func Withdrawn(name string) error {
-	for _, w := range withdrawn {
-		if slices.Contains(w.also, strings.ToLower(strings.ReplaceAll(name, "_", "-"))) {
-			return fmt.Errorf("%s is not offered: %s; use aes-256-gcm or xchacha20-poly1305", w.name, w.reason)
-		}
-	}
-	return nil
 }
