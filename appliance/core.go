@@ -32,6 +32,7 @@ type core struct {
 	auditor
 	desk *account.Desk // lets people in
 	door *door.Door    // unknown devices wait there
+	seen replays       // of what devices sealed
 	log  *slog.Logger
 	wall func() time.Time // zero while the clock is not trusted
 
@@ -81,6 +82,9 @@ func (k *core) mayPublish(g *auth.Grant, m *message.Message) error {
 	}
 	if !g.MayPublish(m.Topic) {
 		return message.Problemf(message.CodeForbidden, "%s may not publish to %.200q", g.Principal(), string(m.Topic))
+	}
+	if err := k.unseal(g, m); err != nil {
+		return err
 	}
 	if m.Retain && k.reserved(m.Topic) {
 		return message.Problemf(message.CodeBadRequest, "a message to a device's inbox cannot be retained; it waits there anyway")
@@ -148,6 +152,11 @@ func (k *core) PublishAsync(g *auth.Grant, m *message.Message, done func(message
 		done(message.StoredAs{}, err)
 		return
 	}
+	if as, again := k.seen.find(m); again {
+		done(as, nil)
+		return
+	}
+	done = k.seen.note(m, done)
 	if !m.Volatile {
 		k.ob.Publish(m, done)
 		return
@@ -164,12 +173,16 @@ func (k *core) PublishAll(ctx context.Context, g *auth.Grant, ms []*message.Mess
 		if err == nil && m.Volatile {
 			err = message.Problemf(message.CodeBadRequest, "a batch is stored as a whole; publish volatile messages one by one")
 		}
+		if _, again := k.seen.find(m); again && err == nil {
+			err = errReplayed()
+		}
 		if err != nil {
 			return nil, &courier.BatchError{Index: i, Err: err}
 		}
 	}
 	as, err := k.ob.PublishAll(ctx, ms)
 	for i := range as {
+		k.seen.note(ms[i], func(message.StoredAs, error) {})(as[i], err)
 		as[i].Subscriptions = k.c.Matches(ms[i].Topic)
 	}
 	return as, err
@@ -189,6 +202,9 @@ func (k *core) Trace(ctx context.Context, g *auth.Grant, id message.ID) (*messag
 	t, err := k.c.Trace(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	if s := k.sealerOf(g); s != nil {
+		t.Message = s.message(t.Message)
 	}
 	return t, readable(g, t.Message)
 }
@@ -221,7 +237,9 @@ func (k *core) History(ctx context.Context, g *auth.Grant, q courier.Query) (cou
 	if err := k.maySubscribe(g, q.Filter); err != nil {
 		return courier.Page{}, err
 	}
-	return k.c.History(ctx, q, g.MayReceive)
+	page, err := k.c.History(ctx, q, g.MayReceive)
+	k.sealerOf(g).messages(page.Messages)
+	return page, err
 }
 
 func (k *core) maySubscribe(g *auth.Grant, f message.Filter) error {
@@ -243,7 +261,7 @@ func (k *core) OpenInbox(ctx context.Context, g *auth.Grant, link courier.Link, 
 	if g.Kind != auth.Device {
 		return nil, message.Problemf(message.CodeForbidden, "only a device has an inbox; %s is none", g.Principal())
 	}
-	return k.c.Attach(ctx, courier.DeviceInbox(g.Name), link, o)
+	return k.c.Attach(ctx, courier.DeviceInbox(g.Name), k.sealerOf(g).link(link), o)
 }
 
 // Subscribe gives the link a subscription. A device that asks for a part of its own inbox gets the
@@ -252,6 +270,7 @@ func (k *core) Subscribe(ctx context.Context, g *auth.Grant, r courier.Request, 
 	if err := k.maySubscribe(g, r.Filter); err != nil {
 		return nil, false, err
 	}
+	link = k.sealerOf(g).link(link)
 	if r.Name != "" {
 		if err := message.CheckName("subscription name", r.Name); err != nil {
 			return nil, false, err
@@ -340,7 +359,17 @@ func (k *core) Fetch(ctx context.Context, g *auth.Grant, ref courier.Ref, most i
 	if err != nil {
 		return nil, err
 	}
-	return k.c.Fetch(ctx, name, most, min(wait, k.Left(g)))
+	list, err := k.c.Fetch(ctx, name, most, min(wait, k.Left(g)))
+	s := k.sealerOf(g)
+	if ref.Device != "" {
+		s = k.sealer(ref.Device) // whoever reads it
+	}
+	for i := range list {
+		if s != nil {
+			list[i].Item = courier.NewItem(s.message(list[i].Msg))
+		}
+	}
+	return list, err
 }
 
 // Acknowledge settles what was fetched.

@@ -17,7 +17,11 @@ func (k *core) PublishNoted(g *auth.Grant, m *message.Message, client string, no
 		done(message.StoredAs{}, err)
 		return
 	}
-	k.c.PublishNoted(m, courier.SessionName(g.Principal(), client), notes, done)
+	if _, again := k.seen.find(m); again {
+		done(message.StoredAs{}, errReplayed())
+		return
+	}
+	k.c.PublishNoted(m, courier.SessionName(g.Principal(), client), notes, k.seen.note(m, done))
 }
 
 // Bury stores a message to a device or group that does not exist as a dead letter, and notes of the client's
@@ -44,6 +48,7 @@ func (k *core) SessionState(ctx context.Context, g *auth.Grant, client string) (
 // link loses it.
 func (k *core) OpenSession(ctx context.Context, g *auth.Grant, spec courier.SessionSpec, link courier.Link, o courier.AttachOptions) (courier.Attachment, error) {
 	full := sessionSpec(g, &spec)
+	link = k.sealerOf(g).link(link)
 	if !spec.Durable {
 		return k.c.OpenLive(ctx, full, link, o)
 	}
@@ -93,6 +98,11 @@ func (k *core) PublishWill(g *auth.Grant, m *message.Message, token string, done
 		done(message.StoredAs{}, err)
 		return
 	}
+	if _, again := k.seen.find(m); again {
+		done(message.StoredAs{}, errReplayed())
+		return
+	}
+	done = k.seen.note(m, done)
 	k.c.PublishWill(m, g.Principal(), m.Client, token, done)
 }
 
@@ -154,6 +164,7 @@ func (k *core) Retained(ctx context.Context, g *auth.Grant, f message.Filter) ([
 			out = append(out, m)
 		}
 	}
+	k.sealerOf(g).messages(out)
 	return out, err
 }
 
@@ -166,7 +177,7 @@ func (k *core) Shared(ctx context.Context, g *auth.Grant, group string, f messag
 	spec := courier.Spec{
 		Name: courier.SharedName(group, f), Owner: sharedOwner, Kind: courier.Shared, Filters: []message.Filter{f}, Expiry: k.policy.TTL,
 	}
-	return k.c.AttachShared(ctx, spec, link, o)
+	return k.c.AttachShared(ctx, spec, k.sealerOf(g).link(link), o)
 }
 
 // sharedOwner owns the groups of MQTT's shared subscriptions. Its members were allowed the filter

@@ -35,6 +35,9 @@ const (
 	CodeTimeout       = "timeout"
 	CodeWaiting       = "waiting"    // a person has to approve the device first; try again
 	CodeLastAdmin     = "last-admin" // somebody must remain who may administer
+	CodeNotSealed     = "not-sealed" // the device's payloads are sealed, this one is plain
+	CodeNotOpened     = "not-opened" // the sealed payload is damaged, for another topic or of another key
+	CodeReplayed      = "replayed"   // the sealed payload came before
 )
 
 // Problem is an error that a person or a program outside can act on: a stable code and a sentence

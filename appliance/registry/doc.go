@@ -11,6 +11,8 @@
 //     only the hash is kept that the caller made. No two principals share a token.
 //   - Who is an administrator once stays so until another one is there: the last user who may
 //     administer cannot be removed.
+//   - The key that seals a device's payloads ([Registry.SetSeal]) is kept as it is, because sealing needs it: in files of
+//     mode 0600, encrypted if the ledger is (wal.Options.Encryption).
 //   - Damage is reported ([Registry.Damage]) and costs what it hit; the registry still opens. What a
 //     newer version wrote is an error that names the kind: who does not understand a record may not
 //     ignore it, it could be a revocation.
@@ -34,8 +36,9 @@
 //	11    remove user       name
 //	12    put claim code    device id, valid until (unix ns, 0 for ever), hash of the code (32 bytes)
 //	13    remove claim code device id
+//	14    put device        as 9, then the form of sealed payloads (1 JWE, 2 binary), its key (32 bytes)
 //
-// Kind 2 is written for a device of which kind 9 would say nothing more. A removed device takes its claim code with it.
+// Of 2, 9 and 14 the first is written that says all of the device. A removed device takes its claim code with it.
 // Rules are four lists of filters: publish, deny publish, subscribe, deny subscribe. A snapshot is
 // the records that make the present tables out of nothing. Opening reads the newest good snapshot
 // and the ledger behind the number it covers. The last two snapshots are kept, and the ledger

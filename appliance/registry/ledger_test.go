@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/seal"
 	"edgepost/appliance/message"
 	"edgepost/wal"
 )
@@ -404,6 +405,7 @@ func TestRecordsSurviveTheirEncoding(t *testing.T) {
 		{kind: removeKey, name: "k"},
 		{kind: covers, covers: 1 << 40},
 		{kind: putDevice2, name: "d", extra: extra{profile: "tasmota", guessable: true, old: auth.HashToken("o"), until: 77}, hash: auth.HashToken("z")},
+		{kind: putDevice3, name: "d", extra: extra{form: seal.Binary, sealKey: seal.Key{1}}, hash: auth.HashToken("z")},
 		{kind: putUser, name: "u", label: "l", admin: true, created: 3, extra: extra{password: "$argon2id$"}},
 		{kind: removeUser, name: "u"},
 		{kind: putClaim, name: "d", until: 12, hash: auth.HashCode("BCDF")},
@@ -431,6 +433,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add((&record{kind: putGateway, name: "g", epoch: "abcdefgh"}).encode())
 	f.Add((&record{kind: covers, covers: 9}).encode())
 	f.Add((&record{kind: putDevice2, name: "d", extra: extra{profile: "p", guessable: true}}).encode())
+	f.Add((&record{kind: putDevice3, name: "d", extra: extra{form: seal.JWE, sealKey: seal.Key{31: 9}}}).encode())
 	f.Add((&record{kind: putUser, name: "u", admin: true, extra: extra{password: "x"}}).encode())
 	f.Add((&record{kind: putClaim, name: "d", until: 5}).encode())
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -3,17 +3,20 @@ package registry
 import (
 	"time"
 
+	"edgepost/appliance/guard/seal"
 	"edgepost/appliance/message"
 )
 
 // Device is a registered device. Everything it was ever sent waits in its inbox.
 type Device struct {
 	ID      string        `json:"id"`
-	Label   string        `json:"label,omitempty"`   // for people, any language
-	Groups  []string      `json:"groups,omitempty"`  // sorted
-	Rules   message.Rules `json:"rules,omitzero"`    // beyond the defaults; "${device}" stands for the id
-	Profile string        `json:"profile,omitempty"` // how it speaks MQTT, see package profile
-	Created time.Time     `json:"created,omitzero"`  // zero when the clock was not trusted
+	Label   string        `json:"label,omitempty"`    // for people, any language
+	Groups  []string      `json:"groups,omitempty"`   // sorted
+	Rules   message.Rules `json:"rules,omitzero"`     // beyond the defaults; "${device}" stands for the id
+	Profile string        `json:"profile,omitempty"`  // how it speaks MQTT, see package profile
+	Seal    seal.Form     `json:"seal,omitzero"`      // how its payloads are sealed; read only, see [Registry.SetSeal]
+	SealKey string        `json:"seal_key,omitempty"` // id of the key
+	Created time.Time     `json:"created,omitzero"`   // zero when the clock was not trusted
 }
 
 // User is a person who signs in with a password.
@@ -55,6 +58,7 @@ const (
 	KeyAdded
 	KeyRemoved
 	TokenRotated // of a device
+	SealChanged  // of a device: another form or key
 	NameChanged  // of the gateway
 	UserAdded
 	UserChanged // also: another password

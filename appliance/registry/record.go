@@ -27,6 +27,7 @@ const (
 	removeUser   recordKind = 11
 	putClaim     recordKind = 12
 	removeClaim  recordKind = 13
+	putDevice3   recordKind = 14
 )
 
 // record is one decoded record of the ledger; which fields count depends on its kind.
@@ -65,12 +66,15 @@ func (r *record) encode() []byte {
 	case putGateway:
 		b = appendString(b, string(r.epoch))
 		b = appendString(b, r.machine)
-	case putDevice, putDevice2:
+	case putDevice, putDevice2, putDevice3:
 		b = appendString(b, r.label)
 		b = appendStrings(b, r.groups)
 		b = r.appendSecured(b)
-		if r.kind == putDevice2 {
+		if r.kind != putDevice {
 			b = r.extra.append(b)
+		}
+		if r.kind == putDevice3 {
+			b = r.extra.appendSeal(b)
 		}
 	case putGroup:
 		b = appendString(b, r.label)
@@ -139,12 +143,15 @@ func decode(data []byte) (record, error) {
 	case putGateway:
 		r.epoch = message.Epoch(c.string())
 		r.machine = c.string()
-	case putDevice, putDevice2:
+	case putDevice, putDevice2, putDevice3:
 		r.label = c.string()
 		r.groups = decodeStrings[string](&c)
 		r.decodeSecured(&c)
-		if r.kind == putDevice2 {
+		if r.kind != putDevice {
 			r.extra.decode(&c)
+		}
+		if r.kind == putDevice3 {
+			r.extra.decodeSeal(&c)
 		}
 	case putGroup:
 		r.label = c.string()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/seal"
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry/profile"
 	"edgepost/wal"
@@ -337,6 +338,9 @@ func (p *principal) asDevice() Device {
 	d := Device{ID: p.name, Label: p.label, Groups: slices.Clone(p.groups), Rules: p.copyRules(), Created: asTime(p.created)}
 	if p.extra != nil {
 		d.Profile = p.extra.profile
+		if d.Seal = p.extra.form; d.Seal != seal.None {
+			d.SealKey = p.extra.sealKey.ID()
+		}
 	}
 	return d
 }

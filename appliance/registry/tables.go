@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/seal"
 	"edgepost/appliance/message"
 )
 
@@ -69,7 +70,7 @@ func (t *tables) apply(r *record) {
 	switch r.kind {
 	case putGateway:
 		t.gateway = *r
-	case putDevice, putDevice2:
+	case putDevice, putDevice2, putDevice3:
 		p := newPrincipal(auth.Device, r)
 		p.groups = make([]string, 0, len(r.groups))
 		for _, name := range r.groups {
@@ -247,10 +248,13 @@ func (p *principal) record() record {
 
 // deviceKind is the kind of record that says all of the device.
 func (r *record) deviceKind() recordKind {
-	if r.extra == (extra{}) {
+	switch {
+	case r.extra == (extra{}):
 		return putDevice
+	case r.extra.form == seal.None:
+		return putDevice2
 	}
-	return putDevice2
+	return putDevice3
 }
 
 // each calls fn with the records that make the tables, in a stable order.

@@ -9,6 +9,7 @@ import (
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/guard/door"
+	"edgepost/appliance/guard/seal"
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
 	"edgepost/appliance/registry/profile"
@@ -29,6 +30,7 @@ type Core interface {
 	Keys
 	Tokens
 	Certificates
+	Seals
 	DeadLetters
 	Monitor
 	Live
@@ -169,6 +171,12 @@ type Tokens interface {
 	// RotateDevice gives a device a new token; the old one ends after the grace.
 	RotateDevice(ctx context.Context, g *auth.Grant, id string, grace time.Duration) (token string, err error)
 	NewTicket(g *auth.Grant) (ticket string, expires time.Duration)
+}
+
+// Seals are the keys with which payloads for a device are sealed, for administrators.
+type Seals interface {
+	// SetSeal changes the form. The zero key keeps the device's or makes one, fresh makes one; made is such a one, as a JSON Web Key.
+	SetSeal(ctx context.Context, g *auth.Grant, id string, form seal.Form, key seal.Key, fresh bool) (keyID string, made []byte, err error)
 }
 
 // Certificates are what the gateway shows over TLS, and what devices show it. What is issued or revoked is durable on return.

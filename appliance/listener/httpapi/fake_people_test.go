@@ -7,6 +7,7 @@ import (
 
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/guard/door"
+	"edgepost/appliance/guard/seal"
 	"edgepost/appliance/registry"
 	"edgepost/appliance/registry/profile"
 )
@@ -91,6 +92,10 @@ func (f *fakeCore) AtDoor(context.Context, *auth.Grant) ([]door.Waiting, time.Du
 
 func (f *fakeCore) Approve(_ context.Context, _ *auth.Grant, d registry.Device, print string) error {
 	return f.note("Approve %s %s %v %s %s", d.ID, d.Label, d.Groups, d.Profile, print)
+}
+
+func (f *fakeCore) SetSeal(_ context.Context, _ *auth.Grant, id string, form seal.Form, key seal.Key, fresh bool) (string, []byte, error) {
+	return "630dcd29", []byte(`{"kty":"oct"}`), f.note("SetSeal %s %s %v %v", id, form, key != seal.Key{}, fresh)
 }
 
 func (f *fakeCore) Refuse(_ context.Context, _ *auth.Grant, name, print string) error {

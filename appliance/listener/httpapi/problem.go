@@ -29,7 +29,7 @@ func statusOf(code string) int {
 		return http.StatusBadRequest
 	case message.CodeUnauthorized:
 		return http.StatusUnauthorized
-	case message.CodeForbidden, message.CodeWaiting:
+	case message.CodeForbidden, message.CodeWaiting, message.CodeNotSealed, message.CodeNotOpened:
 		return http.StatusForbidden
 	case message.CodeNotFound, message.CodeUnknownDevice, message.CodeUnknownGroup:
 		return http.StatusNotFound
@@ -37,7 +37,7 @@ func statusOf(code string) int {
 		return http.StatusMethodNotAllowed
 	case codeSlowBody:
 		return http.StatusRequestTimeout
-	case message.CodeExists, message.CodeTakenOver, message.CodeInFlight, message.CodeNotDelivered, message.CodeLastAdmin:
+	case message.CodeExists, message.CodeTakenOver, message.CodeInFlight, message.CodeNotDelivered, message.CodeLastAdmin, message.CodeReplayed:
 		return http.StatusConflict
 	case message.CodeTooLarge:
 		return http.StatusRequestEntityTooLarge

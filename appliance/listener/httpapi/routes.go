@@ -66,6 +66,7 @@ func (a *api) registerRoutes() []route {
 		{method: put, pattern: "/v1/devices/{id}", serve: a.updateDevice},
 		{method: remove, pattern: "/v1/devices/{id}", serve: a.removeDevice},
 		{method: post, pattern: "/v1/devices/{id}/token", serve: a.rotateDevice},
+		{method: put, pattern: "/v1/devices/{id}/seal", serve: a.setSeal},
 
 		{method: post, pattern: "/v1/devices/{id}/certificate", serve: a.issueCertificate},
 		{method: remove, pattern: "/v1/devices/{id}/certificate", query: []string{"serial"}, serve: a.revokeCertificates},

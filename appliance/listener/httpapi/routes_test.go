@@ -48,6 +48,7 @@ var every = append([]works{
 	{"PUT /v1/devices/{id}", "/v1/devices/lamp1", `{"label":"new"}`, 204, "UpdateDevice lamp1 new", ""},
 	{"DELETE /v1/devices/{id}", "/v1/devices/lamp1", "", 204, "RemoveDevice lamp1", ""},
 	{"POST /v1/devices/{id}/token", "/v1/devices/lamp1/token", "", 201, "RotateDevice lamp1 0s", `{"id":"lamp1","token":"ep_rotated"}`},
+	{"PUT /v1/devices/{id}/seal", "/v1/devices/lamp1/seal", `{"form":"jwe","new":true}`, 200, "SetSeal lamp1 jwe false true", `{"id":"lamp1","seal":"jwe","seal_key":"630dcd29","key":{"kty":"oct"}}`},
 	{"GET /v1/groups", "/v1/groups", "", 200, "Groups", `{"groups":[{"name":"hall","members":[]}]}`},
 	{"POST /v1/groups", "/v1/groups", `{"name":"hall","label":"H"}`, 201, "AddGroup hall H", `{"name":"hall","label":"H","members":[]}`},
 	{"GET /v1/groups/{name}", "/v1/groups/hall", "", 200, "Group hall", `{"name":"hall","members":[]}`},
@@ -196,6 +197,7 @@ func TestEveryRoutePassesProblemsOn(t *testing.T) {
 		message.CodeTooLarge: 413, message.CodeBadMediaType: 415, message.CodeKeyReused: 422, message.CodeTooMany: 429,
 		message.CodeUnavailable: 503, message.CodeStorageFailed: 503, message.CodeStorageFull: 507, message.CodeQuota: 507,
 		message.CodeTimeout: 504, message.CodeWaiting: 403, message.CodeLastAdmin: 409,
+		message.CodeNotSealed: 403, message.CodeNotOpened: 403, message.CodeReplayed: 409,
 	}
 	retry := map[string]bool{message.CodeInFlight: true, message.CodeTooMany: true, message.CodeUnavailable: true, message.CodeStorageFailed: true, message.CodeWaiting: true}
 	for _, e := range every {

@@ -330,8 +330,10 @@ const pausedPubs = 1 << 30
 // not acknowledged.
 func (s *session) publishCode(p *message.Problem) (code byte, reason string, silent bool) {
 	switch p.Code {
-	case message.CodeForbidden:
+	case message.CodeForbidden, message.CodeNotSealed:
 		code = packet.NotAuthorized
+	case message.CodeNotOpened, message.CodeReplayed:
+		code = packet.ImplementationSpecificError
 	case message.CodeQuota, message.CodeStorageFull, message.CodeStorageFailed:
 		code, silent = packet.QuotaExceeded, s.v != packet.V5
 	case message.CodeTooLarge: // 0x95 is none of a PUBACK's codes (5.0 §3.4.2.1)
