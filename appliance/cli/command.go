@@ -29,7 +29,7 @@ func commands() []*command {
 	table = append(table, joinCommands()...)
 	table = append(table, certCommands()...)
 	table = append(table, accessCommands()...)
-	table = append(table, sendCommand(), listenCommand(), traceCommand())
+	table = append(table, sendCommand(), listenCommand(), traceCommand(), sealKey())
 	table = append(table, deadCommands()...)
 	table = append(table, subscriptionCommands()...)
 	table = append(table, statusCommand(), auditCommand(), claimCommand())

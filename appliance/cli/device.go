@@ -25,6 +25,8 @@ type deviceJSON struct {
 	Groups  []string      `json:"groups,omitempty"`
 	Rules   message.Rules `json:"rules,omitzero"`
 	Profile string        `json:"profile,omitempty"`
+	Seal    string        `json:"seal,omitempty"`
+	SealKey string        `json:"seal_key,omitempty"`
 	Created time.Time     `json:"created,omitzero"`
 	Inbox   *inboxJSON    `json:"inbox,omitempty"`
 }
@@ -37,7 +39,7 @@ type credential struct {
 }
 
 func deviceCommands() []*command {
-	return []*command{deviceAdd(), deviceImport(), deviceList(), deviceShow(), deviceToken(), deviceRotate(), deviceClaim(), deviceCert(), remover("device rm", "ID", "/v1/devices/", "remove a device; what waits for it is cancelled")}
+	return []*command{deviceAdd(), deviceImport(), deviceList(), deviceShow(), deviceToken(), deviceRotate(), deviceClaim(), deviceCert(), deviceSeal(), remover("device rm", "ID", "/v1/devices/", "remove a device; what waits for it is cancelled")}
 }
 
 func deviceAdd() *command {
@@ -125,6 +127,9 @@ func deviceShow() *command {
 		g.row("groups", strings.Join(d.Groups, ", "))
 		if d.Profile != "" {
 			g.row("profile", d.Profile)
+		}
+		if d.Seal != "" {
+			g.row("sealed", d.Seal+", key "+d.SealKey)
 		}
 		g.rules(&d.Rules)
 		g.row("created", stamp(d.Created))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"edgepost/appliance"
+	"edgepost/appliance/guard/seal"
 )
 
 func listenCommand() *command {
@@ -16,9 +17,13 @@ func listenCommand() *command {
 Each line is the topic, a space, and the payload; with -json it is the whole message. With FILTER it shows what is
 published from now on to the topics that match. With -device it is that device: it gets everything
 that waits in the inbox, and acknowledges each message after its line is written. When the connection is
-lost it connects again and goes on behind the last message. It ends on SIGINT with exit code 0.`
+lost it connects again and goes on behind the last message. It ends on SIGINT with exit code 0.
+
+-open opens what is sealed with the key in FILE, see seal key and device seal; what is not, or does not open, is shown
+as it is.`
 	c.flags.StringVar(&l.device, "device", "", "listen as the device `ID`, with -token")
 	c.flags.IntVar(&l.limit, "n", 0, "end after `N` messages; 0: never")
+	c.flags.StringVar(&l.openFile, "open", "", "open sealed payloads with the key in `FILE`")
 	c.run = func(ctx context.Context, call *call) error { return l.run(ctx, call) }
 	return c
 }
@@ -33,6 +38,9 @@ type listening struct {
 	device string
 	filter string
 	limit  int
+
+	openFile string
+	opener   *opener // nil: nothing is opened
 
 	call    *call
 	client  *client
@@ -56,6 +64,13 @@ func (l *listening) run(ctx context.Context, c *call) (err error) {
 		l.filter = c.args[0]
 	}
 	l.call = c
+	if l.openFile != "" {
+		k, err := readSealKey(l.openFile)
+		if err != nil {
+			return err
+		}
+		l.opener = &opener{box: seal.NewBox(k), note: c.note}
+	}
 	if l.client, err = c.client(); err != nil {
 		return err
 	}
@@ -106,6 +121,10 @@ func (l *listening) pause(ctx context.Context, why *retry) bool {
 // show writes one message, unless it was shown before.
 func (l *listening) show(doc []byte, m *messageJSON) error {
 	if m.ID != "" && l.seen.has(m.ID) {
+		return nil
+	}
+	doc, again := l.opener.open(doc, m)
+	if again {
 		return nil
 	}
 	var err error

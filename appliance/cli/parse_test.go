@@ -110,9 +110,9 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 func TestCompletion(t *testing.T) {
 	for line, want := range map[string]string{
-		`edgepost se`:              "serve send",
-		`edgepost device ""`:       "add import list show token rotate claim cert rm",
-		`edgepost device s`:        "show",
+		`edgepost se`:              "serve send seal",
+		`edgepost device ""`:       "add import list show token rotate claim cert seal rm",
+		`edgepost device s`:        "show seal",
 		`edgepost device add -gr`:  "-group",
 		`edgepost -json dead r`:    "requeue",
 		`edgepost completion fi`:   "fish",

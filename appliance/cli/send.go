@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"edgepost/appliance"
+	"edgepost/appliance/guard/seal"
 	"edgepost/appliance/message"
 )
 
@@ -26,6 +28,8 @@ type sending struct {
 	kind       string
 	file       string
 	wait       time.Duration
+	sealFile   string
+	sealForm   string
 }
 
 func sendCommand() *command {
@@ -38,7 +42,10 @@ text/plain when it is text, else application/octet-stream.
 
 -wait[=TIMEOUT] then waits until every subscription is done with the message and prints a line for each with its state:
 exit 0 when all took it, 1 when one gave it up or nobody waits for it, 5 when it takes longer (it stays
-stored and is delivered later; see edgepost trace).`
+stored and is delivered later; see edgepost trace).
+
+-seal seals the payload for TOPIC before it leaves, with a key as seal key and device seal print it: only who has
+the key can read it. Sealed twice is never the same twice, so that -key refuses a repetition.`
 	c.flags.Var(span{&s.ttl}, "ttl", "expire undelivered after `DURATION`, such as 90, 10m or 7d")
 	c.flags.IntVar(&s.priority, "priority", message.DefaultPriority, "`0-9`; from 7 on it goes ahead of what waits")
 	c.flags.Var(span{&s.delay}, "delay", "deliver after `DURATION`")
@@ -46,6 +53,8 @@ stored and is delivered later; see edgepost trace).`
 	c.flags.StringVar(&s.kind, "type", "", "content `TYPE`, such as application/json")
 	c.flags.StringVar(&s.file, "file", "", "read the payload from `PATH`")
 	c.flags.Var(wait{&s.wait}, "wait", "wait until it is delivered; `=TIMEOUT` is 10s unless given, at most 1m")
+	c.flags.StringVar(&s.sealFile, "seal", "", "seal the payload with the key in `FILE`")
+	c.flags.StringVar(&s.sealForm, "form", "jwe", "with -seal: `jwe or a256gcm`, which is shorter and does not carry the content type")
 	c.run = func(ctx context.Context, call *call) error { return s.run(ctx, call) }
 	return c
 }
@@ -55,6 +64,9 @@ func (s *sending) run(ctx context.Context, c *call) error {
 		return usage("send", "send: flag -priority: %d is out of range; 0 to 9", s.priority)
 	}
 	payload, err := s.payload(c)
+	if err == nil && s.sealFile != "" {
+		payload, err = s.seal(c.args[0], payload)
+	}
 	if err != nil {
 		return err
 	}
@@ -118,6 +130,27 @@ func (s *sending) payload(c *call) ([]byte, error) {
 		return nil, &failure{exitRefused, "the payload is larger than " + appliance.FormatSize(message.MaxPayload) + ", the most one message can have (" + message.CodeTooLarge + ")", ""}
 	}
 	return payload, nil
+}
+
+// seal seals the payload for the topic; from then on it is of the form's type.
+func (s *sending) seal(topic string, payload []byte) ([]byte, error) {
+	form, err := seal.ParseForm(s.sealForm)
+	if err == nil && form == seal.None {
+		err = errors.New("off seals nothing; leave -seal away")
+	}
+	if err != nil {
+		return nil, usage("send", "send: flag -form: %v", err)
+	}
+	k, err := readSealKey(s.sealFile)
+	if err != nil {
+		return nil, err
+	}
+	kind := s.kind
+	if kind == "" && len(payload) > 0 {
+		kind = guessType(payload)
+	}
+	s.kind = form.ContentType()
+	return seal.NewBox(k).Seal(form, topic, seal.Content{Payload: payload, Type: kind}), nil
 }
 
 func (s *sending) header(payload []byte) http.Header {
