@@ -135,8 +135,11 @@ func (k *core) unseal(g *auth.Grant, m *message.Message) error {
 		return message.Problemf(message.CodeNotOpened, "the sealed payload of device %s does not open: %s", g.Name, err)
 	}
 	m.Payload, m.ContentType, m.Text = c.Payload, c.Type, false
+	if err := m.Check(); err != nil { // of the content type that came out
+		return err
+	}
 	m.Key = sealKey + key.ID() + " " + hex.EncodeToString(c.Nonce[:])
-	return m.Check()
+	return nil
 }
 
 // maxReplays is how many sealed messages are remembered, in 300 bytes each.

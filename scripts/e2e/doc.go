@@ -8,6 +8,8 @@
 //   - a backlog waits for an offline device through a crash (backlog_test.go)
 //   - bad input is refused over every interface, with the same code, and hurts nobody else
 //     (bad_*_test.go)
+//   - sealed payloads open with other implementations, and theirs with ours, over every protocol
+//     (seal_test.go)
 //   - dead letters, requeue, history, replayed answers, expiry, priority, delay and cancel do what
 //     the API says (life_test.go)
 //
