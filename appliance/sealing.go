@@ -121,13 +121,16 @@ func (k *core) unseal(g *auth.Grant, m *message.Message) error {
 		return nil
 	}
 	form := seal.FormOf(m.ContentType)
+	if m.ContentType == "" { // MQTT 3.1.1 has none
+		if _, looks := want.KeyID(m.Payload); looks {
+			form = want
+		}
+	}
 	id, sealed := form.KeyID(m.Payload)
 	switch {
-	case m.ContentType == "": // MQTT 3.1.1 has none
-		form = want
 	case form == seal.None:
 		return message.Problemf(message.CodeNotSealed, "device %s publishes sealed payloads only, with Content-Type %s; this one is plain", g.Name, want.ContentType())
-	case sealed && id != key.ID():
+	case m.ContentType != "" && sealed && id != key.ID():
 		return nil
 	}
 	c, err := seal.NewBox(key).Open(form, string(m.Topic), m.Payload)
