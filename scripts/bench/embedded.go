@@ -14,10 +14,10 @@ import (
 )
 
 // embed starts an appliance inside this process, as a program that embeds it does.
-func embed(data string) (*appliance.Appliance, error) {
+func embed(data string, cipher appliance.EncryptionConfig) (*appliance.Appliance, error) {
 	a, err := appliance.New(appliance.Config{
 		Data: data, HTTP: appliance.HTTPConfig{Addr: "127.0.0.1:0"}, MQTT: appliance.MQTTConfig{Addr: "127.0.0.1:0"},
-		Storage: appliance.StorageConfig{MaxBytes: logBudget},
+		Storage: appliance.StorageConfig{MaxBytes: logBudget, Encryption: cipher},
 	}, appliance.Options{Version: "bench"})
 	if err != nil {
 		return nil, err
@@ -26,10 +26,10 @@ func embed(data string) (*appliance.Appliance, error) {
 }
 
 // edgepostPublish is a child: durable publishes through the Go API. Arguments: directory, publishers,
-// payload bytes, span, loop device.
+// payload bytes, span, loop device, and "encrypted" for a log that is.
 func edgepostPublish(args arguments) (err error) {
 	data, n, payload, span, loop := args.text(0), args.number(1), args.number(2), args.span(3), args.text(4)
-	a, err := embed(data)
+	a, err := embed(data, appliance.EncryptionConfig{Enabled: args.text(5) == encrypted})
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func edgepostPublish(args arguments) (err error) {
 // edgepostHeap is a child: what the appliance holds in memory after a start with that directory.
 func edgepostHeap(args arguments) (err error) {
 	began := time.Now()
-	a, err := embed(args.text(0))
+	a, err := embed(args.text(0), appliance.EncryptionConfig{})
 	if err != nil {
 		return err
 	}

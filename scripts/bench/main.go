@@ -42,7 +42,7 @@ type section struct {
 
 func sections() []section {
 	return []section{
-		{"publish", publishSection}, {"restart", restartSection}, {"connections", connectionsSection}, {"fanout", fanoutSection}, {"mqtt", mqttSection},
+		{"publish", publishSection}, {"encryption", encryptionSection}, {"restart", restartSection}, {"connections", connectionsSection}, {"fanout", fanoutSection}, {"mqtt", mqttSection},
 		{"latency", latencySection}, {"growth", growthSection}, {"cgroup", cgroupSection},
 	}
 }
@@ -63,7 +63,7 @@ func main() {
 		return
 	}
 	var f flags
-	flag.StringVar(&f.run, "run", "", "run only the sections that match `REGEXP`: publish, restart, connections, fanout, mqtt, latency, growth, cgroup")
+	flag.StringVar(&f.run, "run", "", "run only the sections that match `REGEXP`: publish, encryption, restart, connections, fanout, mqtt, latency, growth, cgroup")
 	flag.DurationVar(&f.span, "time", 3*time.Second, "how long one measurement takes")
 	flag.BoolVar(&f.quick, "quick", false, "small and short: does everything run? The figures mean little")
 	flag.StringVar(&f.publishers, "publishers", "1,8,64,256", "numbers of publishers, in `LIST`")
