@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"edgepost/appliance/courier"
-	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/listener/mqtt/packet"
 	"edgepost/appliance/message"
 )
@@ -38,8 +37,8 @@ func (s *session) connect(p *packet.Packet, bad error) bool {
 		s.most = int(min(p.Props.MaximumPacketSize, math.MaxInt32))
 	}
 	s.problem = !p.Props.Has(packet.PropRequestProblemInfo) || p.Props.RequestProblemInfo
-	if p.Props.Has(packet.PropAuthMethod) { // [MQTT-4.12.0-1]
-		return s.refuse(packet.BadAuthenticationMethod, "")
+	if code := s.begin(p); code != packet.Success {
+		return s.refuse(code, "")
 	}
 	assigned, code := s.name(p)
 	if code != packet.Success {
@@ -47,7 +46,7 @@ func (s *session) connect(p *packet.Packet, bad error) bool {
 	}
 	g, problem := s.authenticate(p)
 	if problem != nil {
-		return s.refuse(connectCode(problem, p.HasUsername || p.HasPassword), problem.Detail)
+		return s.refuse(connectCode(problem, s.method == noMethod && (p.HasUsername || p.HasPassword)), problem.Detail)
 	}
 	w, problem := s.readWill(p, g)
 	if problem != nil {
@@ -83,23 +82,6 @@ func (s *session) name(p *packet.Packet) (assigned bool, code byte) {
 	}
 	s.client = s.srv.o.ClientID() // [MQTT-3.1.3-6]
 	return true, packet.Success
-}
-
-func (s *session) authenticate(p *packet.Packet) (*auth.Grant, *message.Problem) {
-	if s.early != nil && !p.HasUsername && !p.HasPassword {
-		return s.early, nil
-	}
-	ctx, cancel := s.srv.request()
-	defer cancel()
-	c := auth.Credentials{Name: string(p.Username), Token: string(p.Password), Remote: s.remote, Via: "mqtt"}
-	if proved, ok := s.conn.(interface{ Device() string }); ok { // by a certificate, over TLS
-		c.Device = proved.Device()
-	}
-	g, err := s.srv.o.Authenticator.Authenticate(ctx, c)
-	if err != nil {
-		return nil, s.problemOf(err, "authenticate")
-	}
-	return g, nil
 }
 
 // limits takes over what the client can receive, how long it may be silent and how long its session
@@ -311,6 +293,7 @@ func (s *session) appendConnack(b []byte, p *packet.Packet, present, assigned bo
 	if assigned { // [MQTT-3.2.2-16]
 		props = appendString(props, packet.PropAssignedClientID, s.client)
 	}
+	props = s.method.appendTo(props)
 	props = appendUint32(props, packet.PropMaximumPacketSize, uint32(o.MaxPacket))
 	if o.ReceiveMaximum < math.MaxUint16 {
 		props = appendUint16(props, packet.PropReceiveMaximum, uint16(o.ReceiveMaximum))

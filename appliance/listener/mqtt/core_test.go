@@ -56,7 +56,7 @@ func (c *fakeCore) Authenticate(_ context.Context, cr auth.Credentials) (*auth.G
 	switch {
 	case cr.Name == "" && cr.Token == "":
 		return auth.NewGrant(auth.Anonymous, "", false, all), nil
-	case cr.Token == "ep_app":
+	case cr.Token == "ep_app", cr.Token == "ep_app_later":
 		return auth.NewGrant(auth.Key, "app", false, all), nil
 	case cr.Token == "ep_lamp1" && cr.Name == "lamp1":
 		return auth.NewGrant(auth.Device, "lamp1", false, all), nil

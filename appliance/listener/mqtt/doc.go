@@ -12,6 +12,14 @@
 // the newest link of any protocol holds it. What of the inbox the session does not subscribe to stays owed,
 // out of the way of the rest, until this or another link asks for it; the trace says "not subscribed". $share filters are one subscription for the group.
 //
+// # Tokens
+//
+// A client of 5.0 may bring its token as the data of the authentication method CUSTOM-JWT or OAUTH2-JWT (the names that
+// Azure Event Grid gave them) in place of the password. Then an AUTH with 0x19 and the same method may bring a new token of the
+// same principal at any time: the connection goes on, until the new token ends and with what it allows. A token that
+// is not right ends it with 0x87. Other methods are refused with 0x8C. A connection by password ends with its token.
+// (paho.golang up to 0.23 sets a reserved flag in its AUTH, which is malformed by MQTT-3.15.1-1 and ends the connection with 0x81.)
+//
 // # Guarantees
 //
 //   - PUBACK and PUBREC of success mean stable storage, in the order of the publishes. 5.0 is told

@@ -64,8 +64,9 @@ func (s *session) storeNotes() {
 	for i := range r.flying {
 		list[i] = r.flying[i].note
 	}
+	g := s.grant
 	s.mu.Unlock()
-	s.srv.o.Publisher.Note(s.grant, s.client, list, s.noted)
+	s.srv.o.Publisher.Note(g, s.client, list, s.noted)
 }
 
 // noted runs on the log's committer.
@@ -267,6 +268,7 @@ func (s *session) forgetFinished(all bool) {
 			list = append(list, f)
 		}
 	}
+	g := s.grant
 	s.mu.Unlock()
 	if len(list) == 0 {
 		return
@@ -275,7 +277,7 @@ func (s *session) forgetFinished(all bool) {
 	// What was acknowledged before this call is settled when it returns, and rides in the frame of
 	// the next note at the latest.
 	ctx, cancel := s.srv.request()
-	_, _, err := s.srv.o.Sessions.SessionState(ctx, s.grant, s.client)
+	_, _, err := s.srv.o.Sessions.SessionState(ctx, g, s.client)
 	cancel()
 	if err != nil {
 		return // stopping, most likely: the notes stay

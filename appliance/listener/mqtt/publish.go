@@ -87,19 +87,19 @@ func (s *session) publish(p *packet.Packet) bool {
 // store has the message of a publish stored, and the note that keeps it from being repeated, if there is one.
 // Before 5.0 nobody can be told that the addressee does not exist, so it becomes a dead letter.
 func (s *session) store(a *ack, m *message.Message, note []courier.Note) {
-	o := &s.srv.o
+	o, g := &s.srv.o, s.grant
 	done := func(_ message.StoredAs, err error) {
 		if s.v != packet.V5 && unaddressed(err) {
 			s.srv.count.refuses.Add(1)
-			o.Publisher.Bury(s.grant, m, s.client, note, func(_ message.StoredAs, err error) { s.answer(a, err) })
+			o.Publisher.Bury(g, m, s.client, note, func(_ message.StoredAs, err error) { s.answer(a, err) })
 			return
 		}
 		s.answer(a, err)
 	}
 	if note != nil {
-		o.Publisher.PublishNoted(s.grant, m, s.client, note, done)
+		o.Publisher.PublishNoted(g, m, s.client, note, done)
 	} else {
-		o.Publisher.PublishAsync(s.grant, m, done)
+		o.Publisher.PublishAsync(g, m, done)
 	}
 }
 

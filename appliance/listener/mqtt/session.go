@@ -50,7 +50,8 @@ type session struct {
 	durable bool // the session outlives the connection
 	problem bool // the client wants reason strings
 	told    bool // its keep-alive was replaced by ours
-	grant   *auth.Grant
+	method  method
+	grant   *auth.Grant // the reader replaces it when the client sends a new token
 	client  string
 	key     string
 	expiry  time.Duration // of the session; 0: it ends with the connection
@@ -265,8 +266,8 @@ func (s *session) handle(p *packet.Packet, t packet.Type, flags byte, body []byt
 		return true
 	case packet.DISCONNECT:
 		return s.disconnected(p)
-	case packet.AUTH: // no authentication method was agreed on (5.0 §4.12)
-		return s.bye(packet.ProtocolError, "")
+	case packet.AUTH:
+		return s.reauthenticate(p)
 	default: // what only a server sends
 		return s.bye(packet.ProtocolError, "")
 	}

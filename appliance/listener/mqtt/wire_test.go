@@ -206,6 +206,7 @@ func showProps(p *packet.Properties) (l []string) {
 	add(packet.PropContentType, "ct=%s", p.ContentType)
 	add(packet.PropResponseTopic, "rt=%s", p.ResponseTopic)
 	add(packet.PropCorrelationData, "cd=%s", p.CorrelationData)
+	add(packet.PropAuthMethod, "am=%s", p.AuthMethod)
 	for _, id := range p.SubscriptionIDs {
 		l = append(l, fmt.Sprintf("sid=%d", id))
 	}
@@ -365,6 +366,8 @@ func prop(p *packet.Properties, k, val string, n int) error {
 		id, p.CorrelationData = packet.PropCorrelationData, []byte(val)
 	case "am":
 		id, p.AuthMethod = packet.PropAuthMethod, []byte(val)
+	case "ad":
+		id, p.AuthData = packet.PropAuthData, []byte(val)
 	default:
 		return fmt.Errorf("no field %s", k)
 	}

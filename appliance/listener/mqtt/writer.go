@@ -266,9 +266,9 @@ func (s *session) judge(e *entry) (verdict, bool) {
 	}
 	m := e.item.Msg
 	s.mu.Lock()
-	f := s.subs
+	f, g := s.subs, s.grant
 	s.mu.Unlock()
-	local := m.Client != "" && m.Client == s.client && m.From == fromName(s.grant)
+	local := m.Client != "" && m.Client == s.client && m.From == fromName(g)
 	v, ok := f.judge(e.link, m, local, e.retained)
 	switch {
 	case e.id != 0: // noted as QoS 2: the exchange is completed whatever was unsubscribed [MQTT-3.10.4-4]
