@@ -15,18 +15,18 @@ FUZZTIME ?= 20s
 BENCH    ?= .
 RUN      ?= .
 
-.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e arch arch-short faults torture
+.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e arch arch-short faults torture dashboard web browser screenshots
 
 help: ## show this
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
-build: ## build bin/edgepost
+build: dashboard ## build bin/edgepost, with its dashboard where Node is there
 	$(GOBUILD) -o bin/edgepost .
 
 run: build ## build, then serve on :8088 with ./data
 	bin/edgepost serve -data ./data
 
-test: setup check unit unit32 cross size e2e arch-short faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
+test: setup check dashboard web unit unit32 cross size e2e browser arch-short faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
 
 setup: # install what the tests need beside Go; does nothing when it is there
 	@scripts/setup
@@ -34,6 +34,18 @@ setup: # install what the tests need beside Go; does nothing when it is there
 check: # formatting and vet
 	@out=$$(gofmt -l main.go appliance wal web scripts); test -z "$$out" || { echo "not formatted by gofmt:"; echo "$$out"; exit 1; }
 	go vet ./...
+
+dashboard: # web/dist, which the binary embeds
+	@scripts/dashboard
+
+web: # the dashboard's format, types and unit tests
+	cd web && npm run --silent check && npm run --silent unit
+
+browser: build # every page in Chromium, against the real binary
+	cd web && npm run --silent e2e
+
+screenshots: build ## each page in both languages, themes and widths, to web/shots
+	cd web && SHOTS=1 npx playwright test shots
 
 unit: # every package, with the race detector
 	go test -race -timeout 10m $(UNIT)

@@ -2,6 +2,8 @@ module edgepost
 
 go 1.26.0
 
+ignore node_modules // packages of npm may hold Go
+
 require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/eclipse/paho.golang v0.23.0

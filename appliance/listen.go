@@ -22,6 +22,7 @@ import (
 	"edgepost/appliance/listener/sse"
 	"edgepost/appliance/listener/ws"
 	"edgepost/appliance/message"
+	"edgepost/web"
 )
 
 const (
@@ -58,16 +59,14 @@ func (a *Appliance) listen() error {
 		broker.Kick(principal)
 		k.pulse.Kick(principal)
 	}
-	api := httpapi.New(httpapi.Options{
-		Core: k, Version: a.o.Version, Gateway: k.reg.Name, MaxMessage: a.cfg.Limits.MaxMessage, MaxBatch: a.cfg.Limits.MaxBatch,
-		Log: a.o.Log,
-		Now: func() (time.Time, bool) { return time.Now(), a.clock.Trusted() },
-		Mounts: []httpapi.Mount{
-			{Pattern: "/v1/ws", Summary: "WebSocket", Handler: sockets},
-			{Pattern: "/v1/stream", Summary: "Server-Sent Events", Handler: streams},
-			{Pattern: "/mqtt", Summary: "MQTT over WebSocket", Handler: broker},
-		},
+	api, err := a.api([]httpapi.Mount{
+		{Pattern: "/v1/ws", Summary: "WebSocket", Handler: sockets},
+		{Pattern: "/v1/stream", Summary: "Server-Sent Events", Handler: streams},
+		{Pattern: "/mqtt", Summary: "MQTT over WebSocket", Handler: broker},
 	})
+	if err != nil {
+		return err
+	}
 	host, _ := os.Hostname() // without one, addresses still work
 	names := slices.Concat(a.cfg.HTTP.Hosts, a.cfg.TLS.Names, a.cfg.TLS.ACME.Names)
 	guarded, err := guard.Web{Host: host, Hosts: names, Origins: a.cfg.HTTP.AllowedOrigins}.Wrap(api)
@@ -104,6 +103,22 @@ func (a *Appliance) listen() error {
 	a.background("memory", func(ctx context.Context) { trim(ctx, k.connections) })
 	a.background("live feed", k.pulse.Run)
 	return nil
+}
+
+// api is the HTTP interface: the calls, the dashboard, and what is mounted.
+func (a *Appliance) api(mounts []httpapi.Mount) (http.Handler, error) {
+	page, err := web.Handler()
+	if err != nil {
+		return nil, err
+	}
+	return httpapi.New(httpapi.Options{
+		Core: &a.core, Version: a.o.Version, Gateway: a.core.reg.Name, MaxMessage: a.cfg.Limits.MaxMessage, MaxBatch: a.cfg.Limits.MaxBatch,
+		Log: a.o.Log,
+		Now: func() (time.Time, bool) { return time.Now(), a.clock.Trusted() },
+		Mounts: append(mounts,
+			httpapi.Mount{Pattern: "/", Summary: "the dashboard", Files: true, Handler: page},
+			httpapi.Mount{Pattern: "/assets/{file}", Summary: "its files", Files: true, Handler: page}),
+	}), nil
 }
 
 // listenMQTT opens the MQTT port. The default port may belong to a broker that is there already; that

@@ -19,12 +19,13 @@ type Package struct {
 
 // house is one row of the plan. Its floor orders the plan: a package imports only what stands on a
 // lower floor, or beside it where the row says so in with. never is beyond that order: what must
-// not be imported although it is lower, or is not ours. A trailing "/..." covers everything below.
+// not be imported although it is lower, or is not ours. by is who alone may import it. A trailing "/..." covers everything below.
 type house struct {
 	path  string
 	floor int
 	with  []string
 	never []string
+	by    []string
 }
 
 // world is what a pure package leaves alone: the operating system, the network, waiting.
@@ -52,7 +53,7 @@ func houses() []house {
 		{path: "appliance/tune", floor: 1, never: ours("message")},
 		{path: "wal", floor: 1, never: ours("...")},
 		{path: "appliance/message", floor: 0, never: append([]string{"sync/..."}, world...)},
-		{path: "web", floor: 0},
+		{path: "web", floor: 0, by: []string{"edgepost/appliance"}},
 		{path: "scripts/...", floor: 11, with: []string{"edgepost/scripts/..."}},
 	}
 }
@@ -121,6 +122,8 @@ func against(from house, imp string) string {
 	}
 	to, ok := houseOf(imp)
 	switch {
+	case ok && len(to.by) > 0 && !slices.Contains(to.by, module+"/"+from.path):
+		return "only " + strings.Join(to.by, ", ") + " imports it"
 	case !ok || to.floor < from.floor || coveredBy(from.with, imp):
 		return ""
 	case to.floor == from.floor:

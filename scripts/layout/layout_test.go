@@ -115,6 +115,8 @@ func TestImportsNoticesViolations(t *testing.T) {
 		{"edgepost", "edgepost/appliance/cli", true},
 		{"edgepost", "edgepost/appliance", false},
 		{"edgepost/appliance/cli", "edgepost/appliance", true},
+		{"edgepost/appliance", "edgepost/web", true},
+		{"edgepost/appliance/listener/httpapi", "edgepost/web", false},
 		{"edgepost/appliance/cli", "edgepost/appliance/listener/ws", false},
 		{"edgepost/appliance", "edgepost/appliance/listener/ws", true},
 		{"edgepost/appliance", "edgepost/appliance/cli", false},

@@ -38,10 +38,11 @@ type Options struct {
 	WriteTimeout time.Duration                      // for one write of an answer; 0: 30 s
 }
 
-// Mount is a GET at a fixed path that another listener serves, credentials included.
+// Mount is a GET at a path that another handler serves, credentials included.
 type Mount struct {
 	Pattern string // "/v1/ws"
 	Summary string
+	Files   bool // HEAD is possible, too
 	Handler http.Handler
 }
 
@@ -91,7 +92,7 @@ func New(o Options) http.Handler {
 func mountRoutes(mounts []Mount) []route {
 	var rs []route
 	for _, m := range mounts {
-		rs = append(rs, route{method: http.MethodGet, pattern: m.Pattern, mount: m.Handler})
+		rs = append(rs, route{method: http.MethodGet, pattern: m.Pattern, mount: m.Handler, leases: !m.Files})
 	}
 	return rs
 }

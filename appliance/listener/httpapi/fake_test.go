@@ -301,6 +301,9 @@ type harness struct {
 	log *bytes.Buffer
 }
 
+// mounted are the paths of openapi.yaml that others serve.
+func mounted() []string { return []string{"/v1/ws", "/v1/stream", "/", "/assets/{file}"} }
+
 func start(t *testing.T, change ...func(*Options)) *harness {
 	t.Helper()
 	s := &harness{fakeCore: newFake(), log: new(bytes.Buffer)}
@@ -308,10 +311,9 @@ func start(t *testing.T, change ...func(*Options)) *harness {
 		Core: s.fakeCore, Version: "v1.2", Log: slog.New(slog.NewTextHandler(s.log, nil)),
 		Gateway: func() string { return "ep-test" },
 		Now:     func() (time.Time, bool) { return time.Unix(1_800_000_000, 0), true },
-		Mounts: []Mount{
-			{Pattern: "/v1/ws", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })},
-			{Pattern: "/v1/stream", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })},
-		},
+	}
+	for _, pattern := range mounted() {
+		o.Mounts = append(o.Mounts, Mount{Pattern: pattern, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
 	}
 	for _, f := range change {
 		f(&o)

@@ -14,7 +14,7 @@ type route struct {
 	query   []string // parameters it knows; all others are refused
 	open    bool     // answers without credentials
 	admin   bool     // administration: it is audited, and before set-up it says so
-	leases  bool     // a GET that takes something: it has no HEAD
+	leases  bool     // a GET that takes something or never ends: it has no HEAD
 	serve   func(*call) error
 	mount   http.Handler // serves instead
 }
@@ -40,7 +40,7 @@ func (s *resource) byMethod(method string) *route {
 }
 
 func (rt *route) hasHead() bool {
-	return rt.method == http.MethodGet && !rt.leases && rt.mount == nil
+	return rt.method == http.MethodGet && !rt.leases
 }
 
 // compile groups the routes by pattern, in the order of the table.

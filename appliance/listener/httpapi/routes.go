@@ -52,9 +52,6 @@ func (a *api) adminRoutes() []route {
 		{method: get, pattern: "/healthz", open: true, serve: a.health},
 		{method: get, pattern: "/openapi.yaml", open: true, serve: a.openAPI},
 		{method: get, pattern: "/glance.json", open: true, serve: a.showGlance},
-		{method: get, pattern: "/page.css", open: true, serve: a.pageCSS},
-		{method: get, pattern: "/page.js", open: true, serve: a.pageJS},
-		{method: get, pattern: "/", open: true, serve: a.page},
 	}...)
 }
 

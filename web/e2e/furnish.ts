@@ -1,0 +1,27 @@
+// A gateway that has seen some life, for pictures.
+import type { Gateway } from "./gateway";
+
+const done = new WeakSet<Gateway>();
+
+export async function furnish(g: Gateway): Promise<void> {
+  if (done.has(g)) return;
+  done.add(g);
+  await g.api("POST", "/v1/groups", { name: "hall", label: "Hall, first floor" });
+  const tokens: Record<string, string> = {};
+  for (const [id, label, groups] of [
+    ["lamp1", "Ceiling lamp", ["hall"]],
+    ["lamp2", "走廊灯", ["hall"]],
+    ["meter1", "Energy meter", []],
+    ["door-front", "Front door", []],
+    ["pump_A1B2", "", []],
+  ] as [string, string, string[]][]) {
+    tokens[id] = await g.addDevice(id, { label, groups });
+  }
+  for (let i = 0; i < 40; i++) await g.send(`device/lamp1/in/set`, { on: i % 2 === 0, brightness: i });
+  await g.take("lamp1", tokens.lamp1!);
+  for (let i = 0; i < 3; i++) await g.send("device/door-front/in/cmd", { open: true, n: i });
+  await g.reject("door-front", tokens["door-front"]!, "the lock is jammed");
+  for (let i = 0; i < 7; i++) await g.send("device/pump_A1B2/in/set", { speed: i });
+  await g.send("group/hall/in/scene", { scene: "evening" });
+  for (let i = 0; i < 12; i++) await g.send("device/meter1/out/power", { watt: 230 + i * 3, phase: "L1" });
+}

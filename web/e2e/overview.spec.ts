@@ -1,0 +1,43 @@
+import { accessible, expect, fits, test } from "./test";
+
+test("the overview draws live, in numbers and as a table", async ({ inside: page, gateway }) => {
+  await expect(page.getByText("live", { exact: true })).toBeVisible();
+  await gateway.addDevice("meter1");
+  await gateway.send("device/meter1/in/set", { on: true });
+  await expect(page.locator(".tile", { hasText: "Waiting" })).toContainText("1");
+  await expect(page.getByRole("link", { name: "meter1" })).toBeVisible(); // who waits for the most
+  await expect(page.locator(".tile", { hasText: "Publish to ack" })).toContainText("ms");
+  await page.getByRole("button", { name: "As a table" }).first().click();
+  await expect(page.getByRole("region", { name: "Messages per second" }).getByRole("row")).not.toHaveCount(0);
+  await accessible(page);
+});
+
+test("it fits a phone, in Chinese and in the dark", async ({ inside: page }) => {
+  await page.setViewportSize({ width: 360, height: 740 });
+  await page.getByRole("button", { name: "Menu" }).click();
+  await page.getByRole("button", { name: "中文" }).click();
+  await expect(page.getByRole("heading", { name: "总览" })).toBeVisible();
+  await expect(page.locator("html")).toHaveAttribute("lang", "zh-CN");
+  await page.getByRole("button", { name: "主题：跟随系统" }).click();
+  await accessible(page);
+  await page.getByRole("button", { name: "菜单" }).click();
+  await expect(page.locator("html")).toHaveAttribute("data-theme", "dark");
+  await fits(page);
+  await accessible(page);
+  await page.reload();
+  await expect(page.getByRole("heading", { name: "总览" })).toBeVisible(); // remembered
+  await page.getByRole("button", { name: "菜单" }).click();
+  await expect(page.getByRole("navigation").getByRole("link").first()).toBeVisible();
+});
+
+test("Ctrl-K finds pages by keyboard alone", async ({ inside: page }) => {
+  await page.keyboard.press("Control+k");
+  await expect(page.getByRole("combobox", { name: "Search" })).toBeFocused();
+  await accessible(page);
+  await page.keyboard.type("dark");
+  await page.keyboard.press("Enter");
+  await expect(page.locator("html")).toHaveAttribute("data-theme", "dark");
+  await page.keyboard.press("Control+k");
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("combobox")).toHaveCount(0);
+});
