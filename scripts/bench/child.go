@@ -22,6 +22,8 @@ func child(name string, args []string) error {
 	switch name {
 	case "edgepost-publish":
 		return edgepostPublish(a)
+	case "edgepost-encryption":
+		return edgepostEncryption(a)
 	case "edgepost-heap":
 		return edgepostHeap(a)
 	case "nats-publish":

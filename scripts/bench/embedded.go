@@ -26,23 +26,34 @@ func embed(data string, cipher appliance.EncryptionConfig) (*appliance.Appliance
 }
 
 // edgepostPublish is a child: durable publishes through the Go API. Arguments: directory, publishers,
-// payload bytes, span, loop device, and "encrypted" for a log that is.
+// payload bytes, span, loop device.
 func edgepostPublish(args arguments) (err error) {
 	data, n, payload, span, loop := args.text(0), args.number(1), args.number(2), args.span(3), args.text(4)
-	a, err := embed(data, appliance.EncryptionConfig{Enabled: args.text(5) == encrypted})
+	a, err := embed(data, appliance.EncryptionConfig{})
 	if err != nil {
 		return err
 	}
 	ctx := context.Background()
 	defer func() { err = errors.Join(err, a.Stop(ctx)) }()
-	if err := each(ctx, publishDevices, 8, func(i int) error {
-		_, err := a.AddDevice(ctx, deviceName(i))
-		return err
-	}); err != nil {
+	run, err := publisher(ctx, a, n, payload, span)
+	if err != nil {
 		return err
 	}
+	m, err := onDevice(loop, filepath.Dir(data), int64(payload), run)
+	if err != nil {
+		return err
+	}
+	return answer(m)
+}
+
+// publisher returns what measures durable publishes to an appliance for a span.
+func publisher(ctx context.Context, a *appliance.Appliance, n, payload int, span time.Duration) (func() (measured, error), error) {
+	err := each(ctx, publishDevices, 8, func(i int) error {
+		_, err := a.AddDevice(ctx, deviceName(i))
+		return err
+	})
 	body := make([]byte, payload)
-	m, err := onDevice(loop, filepath.Dir(data), int64(payload), func() (measured, error) {
+	return func() (measured, error) {
 		return drive(ctx, n, span, ownCPU, func(i int) (worker, error) {
 			topic := message.Topic(inboxTopic(i % publishDevices))
 			return one(func() error {
@@ -50,11 +61,7 @@ func edgepostPublish(args arguments) (err error) {
 				return err
 			}), nil
 		})
-	})
-	if err != nil {
-		return err
-	}
-	return answer(m)
+	}, err
 }
 
 // edgepostHeap is a child: what the appliance holds in memory after a start with that directory.
