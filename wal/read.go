@@ -129,6 +129,7 @@ func (f *frames) Close() {
 
 // load is read, and once more if what it read ahead is wrong.
 func (f *frames) load(p *place) (*block, error) {
+	f.l.loaded.Add(1)
 	b, err := f.read(p)
 	if errors.Is(err, ErrDamaged) && f.r != nil {
 		f.r.forget()

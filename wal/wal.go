@@ -78,6 +78,7 @@ type Stats struct {
 	Rotations int64 // main generations begun
 	Failures  int64 // writes, fsyncs and creations that failed
 	Damaged   int64 // damaged frames or regions met
+	Loaded    int64 // frames that were read from disk, for reads and scans
 }
 
 // Options for Open. Now is required; every other zero value is usable.
@@ -194,6 +195,7 @@ type Log struct {
 	finished chan struct{}  // closed when the committer has returned
 	retiring sync.WaitGroup // generations being sealed in the background
 	spent    atomic.Bool    // a side has released the reserve file; the committer looks
+	loaded   atomic.Int64   // Stats.Loaded
 
 	mu        sync.RWMutex
 	gens      []*generation // main and cold generations
@@ -318,7 +320,9 @@ func (l *Log) Health() error {
 func (l *Log) Stats() Stats {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.stats
+	s := l.stats
+	s.Loaded = l.loaded.Load()
+	return s
 }
 
 // lose notes that the numbers first..last are lost. It reports whether that was news.

@@ -65,6 +65,7 @@ func (k *keeper) clean() {
 		if err := b.log.Drop(drop); err != nil {
 			b.o.Log.Warn("cleaning the log failed, trying again later", "error", err)
 		}
+		b.forgetTrail()
 	}
 	if len(carry) == 0 {
 		return
@@ -77,6 +78,19 @@ func (k *keeper) clean() {
 		k.passed.head = math.MaxUint64
 		k.wake()
 	}
+}
+
+// forgetTrail drops what the trail says of records that are gone. What was carried tells of nothing but itself.
+func (b *Outbox) forgetTrail() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	gens := b.log.Generations()
+	b.tables.trail.forget(func(s *span) bool {
+		return slices.ContainsFunc(gens, func(g wal.Generation) bool {
+			there := g.Records > 0 && g.First <= s.last && (s.first <= g.Last || g.Open)
+			return there && (g.Kind == wal.Main || g.Kind == wal.Cold && len(s.moved) > 0)
+		})
+	})
 }
 
 // worthAPass reports whether a pass may find anything new.
@@ -228,6 +242,7 @@ func (k *keeper) carry(gens []genNeed, live *marks) error {
 		side.Abort()
 		return err
 	}
+	k.b.forgetTrail()
 	return nil
 }
 

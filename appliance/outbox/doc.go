@@ -37,7 +37,8 @@
 //	5 delayed   one message that waits for its delay
 //	6 lifetimes sequence intervals with the earliest expiry in each
 //	8 part      the beginning of a large state; the rest follows
-//	7 end       the applied position of sections 3 to 6, and the smallest of all: replay starts behind it
+//	9 trail     a stretch of the log, and which messages its records tell of
+//	7 end       the applied position of sections 3 to 6 and 9, and the smallest of all: replay starts behind it
 //
 // # Roles
 //

@@ -59,11 +59,12 @@ type Outcome struct {
 	Waits      bool         // it waits for its delay
 	Due        int64        // then: until when, on the age clock
 	Cancelled  bool         // it was withdrawn
-	Incomplete bool         // older outcomes may no longer be kept
+	Incomplete bool         // older outcomes may no longer be kept, or were too many to read
 }
 
 // Outcome collects what the log says about the message. A Problem with CodeNotFound when the message
-// itself is no longer kept, or never existed. It reads the log from the message on.
+// itself is no longer kept, or never existed. It reads what the trail says of the log behind the message, and of that at
+// most outcomeRecords records beside those that may be second copies: an outcome that needs more is Incomplete.
 func (b *Outbox) Outcome(id message.ID) (Outcome, error) {
 	var o Outcome
 	if id.Epoch != b.o.Epoch {
@@ -78,9 +79,10 @@ func (b *Outbox) Outcome(id message.ID) (Outcome, error) {
 	}
 	copies := map[uint64]bool{id.Seq: true}
 	o.Copies = append(o.Copies, id.Seq)
+	left := outcomeRecords
 	for from := id.Seq + 1; ; {
 		head := b.log.Head()
-		if err := b.outcomeIn(&o, id, from, head, copies); err != nil {
+		if err := b.outcomeIn(&o, id, from, head, copies, &left); err != nil {
 			return o, fmt.Errorf("trace message: %w", err)
 		}
 		if b.finishOutcome(&o, id.Seq, head, copies) {
@@ -94,9 +96,37 @@ func (b *Outbox) Outcome(id message.ID) (Outcome, error) {
 	return o, nil
 }
 
-// outcomeIn reads what the records from…to say.
-func (b *Outbox) outcomeIn(o *Outcome, id message.ID, from, to uint64, copies map[uint64]bool) error {
+// outcomeRecords is the most records that one outcome reads: about what a minute of a busy gateway stores.
+const outcomeRecords = 128 << 10
+
+// outcomeIn reads what the records from…to say, as far as the trail names them.
+func (b *Outbox) outcomeIn(o *Outcome, id message.ID, from, to uint64, copies map[uint64]bool, left *int) error {
+	for from <= to {
+		b.mu.Lock()
+		first, last, must := b.tables.trail.next(from, id.Seq, b.tables.applied, copies)
+		b.mu.Unlock()
+		if first > to {
+			return nil
+		}
+		if *left > 0 || must {
+			if err := b.outcomeOf(o, id, first, min(last, to), copies, left, must); err != nil {
+				return err
+			}
+		}
+		o.Incomplete = o.Incomplete || *left <= 0
+		if from = last + 1; from == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// outcomeOf reads one stretch; unless it must be read, no more than is left.
+func (b *Outbox) outcomeOf(o *Outcome, id message.ID, from, to uint64, copies map[uint64]bool, left *int, must bool) error {
 	return b.log.Scan(from, to, func(seq uint64, data []byte, stamp wal.Stamp, _ bool) bool {
+		if *left--; *left < 0 && !must {
+			return false
+		}
 		switch {
 		case len(data) == 0:
 			return true
@@ -144,7 +174,7 @@ func (b *Outbox) finishOutcome(o *Outcome, seq, head uint64, copies map[uint64]b
 			o.Waits, o.Due = true, b.tables.due(d)
 		}
 	}
-	o.Incomplete = b.keep.cleanedTo.Load() > seq
+	o.Incomplete = o.Incomplete || b.keep.cleanedTo.Load() > seq
 	return true
 }
 

@@ -21,6 +21,7 @@ const (
 	secLifetimes = 6
 	secEnd       = 7
 	secPart      = 8
+	secTrail     = 9
 )
 
 // partBytes bounds a record of a snapshot; a larger state comes in parts.
@@ -39,6 +40,7 @@ type snapEnd struct {
 	From    uint64 `json:"from"`    // replay starts behind this record: the smallest applied of all
 	NextDed uint64 `json:"next_dead"`
 	Cleaned uint64 `json:"cleaned"` // records below may be gone
+	Trail   uint64 `json:"trail"`   // one more than where the trail begins; 0: it was written without one
 }
 
 // writeSnapshot saves the tables and every subscription into a new side generation. On return the
@@ -103,6 +105,9 @@ func (b *Outbox) ownSections(from uint64) (snapEnd, [][]byte) {
 	for _, l := range t.lifetimes {
 		out = append(out, section(secLifetimes, l))
 	}
+	for i := range t.trail.spans {
+		out = append(out, t.trail.spans[i].section())
+	}
 	return end, append(out, section(secEnd, end))
 }
 
@@ -115,8 +120,13 @@ func (b *Outbox) copyTables(from uint64) (idem [][]byte, t tables, end snapEnd) 
 	t.dead.Entries = slices.Clone(b.tables.dead.Entries)
 	t.delayed = slices.Clone(b.tables.delayed)
 	t.lifetimes = slices.Clone(b.tables.lifetimes)
+	t.trail.spans = slices.Clone(b.tables.trail.spans)
+	if n := len(t.trail.spans); n > 0 { // the last one grows in place
+		s := &t.trail.spans[n-1]
+		s.ended, s.moved = slices.Clone(s.ended), slices.Clone(s.moved)
+	}
 	applied := b.tables.applied
-	return idem, t, snapEnd{Applied: applied, From: min(from, applied), NextDed: b.tables.dead.next, Cleaned: b.keep.cleanedTo.Load()}
+	return idem, t, snapEnd{Applied: applied, From: min(from, applied), NextDed: b.tables.dead.next, Cleaned: b.keep.cleanedTo.Load(), Trail: b.tables.trail.since + 1}
 }
 
 // sections encodes the keys that are still in the window.
@@ -217,6 +227,9 @@ func (b *Outbox) loadSnapshot(id uint64) (snapEnd, error) {
 		return b.loadSection(t, data[0], data[1:])
 	})
 	t.applied = end.Applied
+	if t.trail.since = end.Trail - 1; end.Trail == 0 {
+		t.trail.since = end.Applied
+	}
 	t.dead.next = end.NextDed
 	return end, err
 }
@@ -261,6 +274,12 @@ func (b *Outbox) loadSection(t *tables, kind byte, body []byte) error {
 			return err
 		}
 		t.lifetimes = append(t.lifetimes, l)
+	case secTrail:
+		s, err := decodeSpan(body)
+		if err != nil {
+			return err
+		}
+		t.trail.spans = append(t.trail.spans, s)
 	case secEnd:
 	default:
 		return fmt.Errorf("snapshot section %d is not known; it was written by a newer version", kind)
@@ -274,8 +293,11 @@ const replayBatch = 512
 func (b *Outbox) replayFrom(first uint64) error {
 	batch := make([]Entry, 0, replayBatch)
 	err := b.eachStamped(first, math.MaxUint64, func(e Entry, stamp wal.Stamp) bool {
-		if !e.Cold {
+		switch {
+		case !e.Cold:
 			b.tables.apply(&e, stamp)
+		case e.Seq > b.tables.applied: // no snapshot is left
+			b.tables.trail.note(&e)
 		}
 		if batch = append(batch, e); len(batch) == replayBatch {
 			b.feed.Committed(batch)

@@ -29,6 +29,7 @@ type tables struct {
 	dead      deadTable
 	delayed   []delayed // sorted by due
 	lifetimes []lifetime
+	trail     trail
 	cleaned   uint64 // settled records up to here may be gone
 
 	placed func(age int64) int64 // see [Clock]
@@ -62,6 +63,7 @@ func (t *tables) apply(e *Entry, stamp wal.Stamp) {
 		return
 	}
 	t.applied = e.Seq
+	t.trail.note(e)
 	switch e.Kind {
 	case KindMessage:
 		if e.idem != nil {
