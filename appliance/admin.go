@@ -28,14 +28,6 @@ func taken(name string) error {
 	return nil
 }
 
-// Devices lists the registered devices.
-func (k *core) Devices(_ context.Context, g *auth.Grant) ([]registry.Device, error) {
-	if err := admin(g); err != nil {
-		return nil, err
-	}
-	return k.reg.Devices(), nil
-}
-
 // Device describes a registered device and its inbox; the device may see itself.
 func (k *core) Device(ctx context.Context, g *auth.Grant, id string) (registry.Device, courier.Info, error) {
 	if err := admin(g); err != nil && !g.OwnsInbox(id) {

@@ -207,22 +207,23 @@ func (a *attachment) Ready() {
 	a.post(func() { a.stuck = false })
 }
 
-func (a *attachment) Close() {
+func (a *attachment) Close(why string) {
 	if a.lost.Swap(true) {
 		return
 	}
 	_ = a.s.post(a.s.c.ctx, func() {
 		if a.holds() {
-			a.s.detach(a)
+			a.s.detach(a, why)
 		}
 	})
 }
 
 // detach gives up one link.
-func (s *shard) detach(a *attachment) {
+func (s *shard) detach(a *attachment, why string) {
 	sub := a.sub
 	s.c.count.connected.Add(-1)
-	s.c.presence(sub, false, "disconnected")
+	s.c.presence(sub, false, why)
+	sub.left = why
 	sub.links = slices.DeleteFunc(sub.links, func(b *attachment) bool { return a == b })
 	switch {
 	case len(sub.links) > 0: // a Shared: what this link had goes to the others

@@ -35,7 +35,7 @@ func TestCensus(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(Census{Shared: 1, Retained: 1, Owed: 2})
-		a.Close()
+		a.Close(Goodbye)
 		want(Census{Away: 1, Shared: 1, Retained: 1, Owed: 2})
 		time.Sleep(61 * time.Minute)
 		if got := w.c.Census().Away; got != 0 {

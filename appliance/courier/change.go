@@ -42,13 +42,12 @@ func (s *shard) change(e *outbox.Entry) {
 	case outbox.OpLink:
 		if sub != nil {
 			sub.reach = max(sub.reach, ch.Reach, 1)
+			s.wasThere(sub, e.Age)
 		}
 	case outbox.OpUnlink:
 		if sub != nil {
 			sub.reach = 0
-			if !s.live { // when it was last linked is not in the log; its state may tell of an older link
-				sub.used = s.c.ob.Age()
-			}
+			s.wasThere(sub, e.Age-int64(unlinkWait))
 		}
 	case outbox.OpRewind:
 		if sub != nil {
@@ -59,13 +58,22 @@ func (s *shard) change(e *outbox.Entry) {
 	}
 }
 
+// wasThere notes during replay, which has no links, that there was one.
+func (s *shard) wasThere(sub *subscription, age int64) {
+	if !s.live {
+		sub.used = max(sub.used, age)
+	}
+}
+
 // put makes the subscription or replaces its filters and policy.
 func (s *shard) put(id uint64, spec Spec, ch *outbox.Change, at uint64) {
 	sub := s.subs[id]
 	var before []message.Filter
 	if sub == nil {
 		sub = s.c.newSubscription(id, spec)
-		sub.used = s.c.ob.Age()
+		if spec.Kind != Inbox { // it never ends by itself, and this says when its device was there last
+			sub.used = s.c.ob.Age()
+		}
 		s.subs[id] = sub
 	} else {
 		s.plant(sub, false)
@@ -208,6 +216,7 @@ func (s *shard) lose(sub *subscription, why Cause) {
 		if why != TakenOver {
 			s.c.presence(sub, false, why.String())
 		}
+		sub.left = why.String()
 	}
 	for _, f := range sub.waits {
 		f.answer <- fetched{err: lostProblem(why)}

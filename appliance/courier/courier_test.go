@@ -435,7 +435,7 @@ func TestLiveSubscriptionWithAfter(t *testing.T) {
 	if string(got[0].Msg.Payload) != "5" || string(got[5].Msg.Payload) != "10" {
 		t.Fatalf("%s … %s", got[0].Msg.Payload, got[5].Msg.Payload)
 	}
-	a.Close()
+	a.Close(Goodbye)
 	_, gap, err = w.c.Subscribe(context.Background(), "key/app", Request{Filter: "alarm/#", After: message.ID{Epoch: message.NewEpoch(9), Seq: 3}}, newSink(), AttachOptions{})
 	if err != nil || !gap {
 		t.Fatalf("another epoch's id: gap %v, %v", gap, err)

@@ -43,6 +43,13 @@ func (c Cause) String() string {
 	return "unknown"
 }
 
+// Reasons why links close, beside the protocols' own.
+const (
+	Goodbye = "disconnected"            // the client said so
+	Broken  = "the connection broke"    // without a word
+	Silent  = "no sign of life in time" // the keep-alive ended
+)
+
 // Attachment is what a link holds after attaching. All calls are safe for concurrent use, return
 // without waiting for I/O (they may wait for room in the shard's mailbox), and do nothing once the
 // link is lost or closed.
@@ -60,8 +67,8 @@ type Attachment interface {
 	// Select changes which messages the link takes: see [AttachOptions]. What is on its way stays so.
 	Select(filters []message.Filter)
 	// Close gives the subscription back; what is unacknowledged is owed again. A subscription made
-	// without a name ends with it.
-	Close()
+	// without a name ends with it. why is for people: the reason that the device is offline.
+	Close(why string)
 }
 
 // Delivery is one transmission of one message over one link.

@@ -117,7 +117,7 @@ func subscribeLate(t *testing.T, had bool, again string) {
 		k := newSink()
 		a := w.open(spec.Name, k)
 		a.Ack(seqs(k.take(t, 3)))
-		a.Close()
+		a.Close(Goodbye)
 		if _, err := w.c.Info(t.Context(), spec.Name); err != nil { // now the shard has the acks
 			t.Fatal(err)
 		}

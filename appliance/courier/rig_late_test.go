@@ -2,6 +2,7 @@ package courier
 
 import (
 	"context"
+	"slices"
 	"testing/synctest"
 
 	"edgepost/appliance/message"
@@ -78,6 +79,51 @@ func (r *rig) requeue() {
 	if s := r.subs[d.Subscription]; s != nil {
 		s.owed[as.Seq] = &mDebt{}
 	}
+}
+
+// move gives a message that waits another priority of the same lane, for one subscription.
+func (r *rig) move() {
+	r.after()
+	s := r.sub(Inbox, Named)
+	if s == nil {
+		return
+	}
+	_, flying := r.owedBy(s)
+	var places []uint64
+	for place := range s.owed {
+		if m := r.place[place]; m != nil && !flying[place] && !m.cancelled {
+			places = append(places, place)
+		}
+	}
+	if len(places) == 0 {
+		return
+	}
+	slices.Sort(places)
+	m := r.place[pick(r, places)]
+	priority := uint8(r.rnd.IntN(7))
+	if m.urgent {
+		priority = uint8(7 + r.rnd.IntN(3))
+	}
+	as, err := r.c.Move(context.Background(), s.name, m.id, priority)
+	if err != nil {
+		if message.ProblemOf(err) == nil {
+			r.fail("move: %v", err)
+		}
+		return
+	}
+	synctest.Wait()
+	r.say("moved %v of %s to %d", m.id, s.name, as.Seq)
+	old := uint64(0) // of several copies, the first one is moved
+	for place, of := range r.place {
+		if of == m && s.owed[place] != nil && (old == 0 || place < old) {
+			old = place
+		}
+	}
+	r.noted(m, as.Seq)
+	m.fanned = true
+	delete(s.owed, old)
+	s.ended[old] = message.Cancelled
+	s.owed[as.Seq] = &mDebt{}
 }
 
 func (r *rig) check() {

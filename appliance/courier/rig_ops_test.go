@@ -274,7 +274,7 @@ func (r *rig) detach() {
 	s.use()
 	r.say("detach %s", s.name)
 	r.collect()
-	s.link.att.Close()
+	s.link.att.Close(Goodbye)
 	s.link = nil
 	if s.kind == Live {
 		delete(r.subs, s.name)

@@ -49,6 +49,8 @@ func (r *rig) step() {
 		r.requeue()
 	case n < 174:
 		r.again()
+	case n < 178:
+		r.move()
 	case n < 182:
 		r.check()
 	case n < 185:
@@ -136,7 +138,7 @@ func (r *rig) finish() {
 	r.say("finish")
 	for name, s := range r.subs {
 		if s.kind == Live {
-			s.link.att.Close()
+			s.link.att.Close(Goodbye)
 			delete(r.subs, name)
 		}
 	}

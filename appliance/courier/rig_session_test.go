@@ -149,7 +149,7 @@ func (r *rig) part(s *mSub, l *mLink) {
 	r.say("one of %d leaves %s with %v", len(s.members), s.name, slices.Sorted(maps.Keys(l.flying)))
 	s.use()
 	s.members = slices.DeleteFunc(s.members, func(m *mLink) bool { return m == l })
-	l.att.Close()
+	l.att.Close(Goodbye)
 	synctest.Wait()
 }
 

@@ -31,7 +31,7 @@ func TestASessionLivesFromItsLastLink(t *testing.T) {
 		"crash":   func(w *world, _ Attachment) { w.crash() },
 		"restart": func(w *world, _ Attachment) { w.restart() },
 		"gone, and a crash": func(w *world, a Attachment) {
-			a.Close()
+			a.Close(Goodbye)
 			time.Sleep(2 * unlinkWait)
 			w.crash()
 		},
@@ -63,7 +63,7 @@ func TestWhatIsShownAgainSurvivesACrash(t *testing.T) {
 		l := newSink()
 		a := w.session(l, "lamp/#")
 		a.Ack(seqs(l.take(t, 1)))
-		a.Close()
+		a.Close(Goodbye)
 		w.session(&sink{more: make(chan struct{}, 1)}, "lamp/#") // takes nothing
 		time.Sleep(2 * time.Second)
 		w.crash()

@@ -244,6 +244,8 @@ func (s *shard) apply(e *outbox.Entry) {
 				sub.used = s.c.ob.Age()
 			}
 		}
+	case outbox.KindMove:
+		s.moved(e)
 	case outbox.KindRelease, outbox.KindCleaned: // the outbox's
 	}
 	s.applied = e.Seq
@@ -270,9 +272,7 @@ func (s *shard) message(e *outbox.Entry) {
 		return
 	}
 	if e.Target != 0 {
-		if sub := s.subs[e.Target]; sub != nil {
-			s.owe(sub, e)
-		}
+		s.target(e)
 		return
 	}
 	s.tree.Match(e.Msg.Topic, func(sub *subscription) { s.owe(sub, e) })
@@ -303,6 +303,7 @@ func (s *shard) hand(sub *subscription, it *Item) {
 	if a != nil && a.link.Deliver(Delivery{Item: it, Attempt: 1}) {
 		s.c.count.sent.Add(1)
 	} else {
+		sub.drops++
 		s.c.count.dropped.Add(1)
 	}
 }

@@ -180,7 +180,7 @@ func (w *world) device(ctx context.Context, name string, y *tally) {
 		for range 20 + r.IntN(200) {
 			select {
 			case <-ctx.Done():
-				a.Close()
+				a.Close(Goodbye)
 				return
 			case <-l.gone:
 			case <-time.After(time.Duration(r.IntN(30)) * time.Millisecond):
@@ -203,7 +203,7 @@ func (w *world) device(ctx context.Context, name string, y *tally) {
 			break
 		}
 		if r.IntN(2) == 0 {
-			a.Close()
+			a.Close(Goodbye)
 		}
 	}
 }
@@ -244,7 +244,7 @@ func (w *world) onlooker(ctx context.Context) {
 			l := newTaker()
 			a, _, err := w.c.Subscribe(ctx, "key/web", Request{Filter: "all/#", After: message.ID{Epoch: w.ob.Epoch(), Seq: w.ob.Head() / 2}}, l, AttachOptions{AutoSettle: true})
 			if err == nil {
-				a.Close()
+				a.Close(Goodbye)
 			}
 		case 3:
 			w.c.Status()

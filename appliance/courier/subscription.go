@@ -94,6 +94,10 @@ type subscription struct {
 	over    bool      // holds more than its share of the log
 	near    bool      // holds four fifths of it: the alarm was raised
 
+	drops uint32 // volatile messages that no link had room for, since the start
+	left  string // why the last link went; "" when none did since the start
+	late  bool   // the debt that the next copy takes the place of has ended
+
 	handed  uint64 // shard.volatiles when it was last handed one: several filters may match
 	rewound bool   // owes again what a settlement on its way to the log may end
 

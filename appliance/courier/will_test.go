@@ -77,14 +77,14 @@ func TestSessionSaysTheSameAgain(t *testing.T) {
 	if err := w.c.EnsureSession(t.Context(), spec, nil); err != nil {
 		t.Fatal(err)
 	}
-	w.open(spec.Name, newSink()).Close()
+	w.open(spec.Name, newSink()).Close(Goodbye)
 	for range 2 { // before and after a restart
 		head := w.ob.Head()
 		for _, show := range [][]message.Filter{nil, spec.Filters} {
 			if err := w.c.EnsureSession(t.Context(), spec, show); err != nil {
 				t.Fatal(err)
 			}
-			w.open(spec.Name, newSink()).Close()
+			w.open(spec.Name, newSink()).Close(Goodbye)
 		}
 		if n := w.changes(head); n != 0 {
 			t.Fatalf("%d records were written", n)

@@ -433,3 +433,20 @@ func (s *State) Return(seq uint64, now time.Time) bool {
 
 // Flying reports whether the message is on its way: sent and neither acknowledged nor returned.
 func (s *State) Flying(seq uint64) bool { return s.flight(seq) != nil }
+
+// First returns the first numbers owed, most at most, in flight included: those of the urgent lane, then the normal one's,
+// each ascending.
+func (s *State) First(most int) (seqs []uint64) {
+	for _, l := range [...]*lane{s.urgent, &s.normal} {
+		if l == nil {
+			continue
+		}
+		l.Each(1, MaxSeq, func(first, last uint64) bool {
+			for seq := first; seq <= last && len(seqs) < most; seq++ {
+				seqs = append(seqs, seq)
+			}
+			return len(seqs) < most
+		})
+	}
+	return seqs
+}

@@ -3,13 +3,14 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"edgepost/appliance/message"
 	"edgepost/wal"
 )
 
-// A message gets a second copy, with a new place and the same id, when its delay is over or when a
-// dead letter is requeued. The copy and the record that says so share a frame.
+// A message gets a second copy, with a new place and the same id, when its delay is over, when a
+// dead letter is requeued, and when its priority is changed for one subscription. The copy and the record that says so share a frame.
 
 // releaseBatch is how many delayed messages go out in one frame, and releaseBytes the payload after
 // which a frame takes no more.
@@ -26,7 +27,7 @@ func (b *Outbox) Still() (release func()) {
 }
 
 // copyOf makes a second copy of the message at from. target 0 offers it to whoever matches.
-func (b *Outbox) copyOf(from, target uint64) (wal.Record, message.ID, error) {
+func (b *Outbox) copyOf(from, target uint64, change ...func(*message.Message)) (wal.Record, message.ID, error) {
 	e, err := b.Read(from)
 	if err != nil {
 		return wal.Record{}, message.ID{}, fmt.Errorf("read message %d: %w", from, err)
@@ -36,6 +37,9 @@ func (b *Outbox) copyOf(from, target uint64) (wal.Record, message.ID, error) {
 	}
 	m := *e.Msg
 	m.Delay, m.Expires = 0, 0
+	for _, fn := range change {
+		fn(&m)
+	}
 	origin := m.ID.Seq
 	tag := &Entry{Kind: KindMessage, Msg: &m, Target: target, origin: origin}
 	return wal.Record{Data: appendMessage(nil, &m, origin, target, nil), Tag: tag}, m.ID, nil
@@ -146,4 +150,23 @@ func (b *Outbox) requeue(ctx context.Context, entry uint64, toAll bool) (message
 		return message.StoredAs{}, storageProblem(err)
 	}
 	return message.StoredAs{ID: id, Seq: seq, Subscriptions: 1}, nil
+}
+
+// Move gives one subscription a second copy of a message that it owes, with the same id, another priority and a new place in
+// the log, in place of the first: one frame for both. ttl is how long the copy is good for; 0: for ever. Others that owe the
+// message are not touched. The subscription that has settled the first copy by then settles the second one at once.
+func (b *Outbox) Move(ctx context.Context, m Move, priority uint8, ttl time.Duration) (message.StoredAs, error) {
+	defer b.Still()()
+	if err := ctx.Err(); err != nil {
+		return message.StoredAs{}, err
+	}
+	rec, id, err := b.copyOf(m.Seq, m.Sub, func(c *message.Message) { c.Priority, c.TTL = priority, ttl })
+	if err != nil {
+		return message.StoredAs{}, err
+	}
+	seq, err := b.log.AppendWait(context.WithoutCancel(ctx), wal.Record{Data: appendMove(m), Tag: &Entry{Kind: KindMove, Moved: m}}, rec)
+	if err != nil {
+		return message.StoredAs{}, storageProblem(err)
+	}
+	return message.StoredAs{ID: id, Seq: seq + 1, Subscriptions: 1}, nil
 }

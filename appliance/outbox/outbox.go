@@ -257,6 +257,9 @@ func (b *Outbox) committed(batch wal.Batch) {
 				b.last.Payload.Add(int64(len(e.Msg.Payload)))
 			}
 		}
+		if e.Kind == KindChange {
+			e.Age = batch.Stamp.Age
+		}
 		if e.Kind == KindSettlement {
 			b.landedLocked(e)
 			settled += len(e.Settled)

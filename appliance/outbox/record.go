@@ -24,6 +24,7 @@ const (
 	KindRelease    Kind = 5 // a delayed message has gone out, or a dead letter was taken back
 	KindNote       Kind = 6 // what a protocol must remember with a subscription
 	KindCleaned    Kind = 7 // settled records up to here may be gone
+	KindMove       Kind = 8 // a subscription owes the second copy that follows, and not the first any more
 )
 
 // Entry is one decoded record at its place in the log. What it points to is shared and immutable.
@@ -38,8 +39,10 @@ type Entry struct {
 
 	Settled []Settlement // KindSettlement
 	Change  *Change      // KindChange
+	Age     int64        // KindChange: when, on the age clock
 	Cancel  uint64       // KindCancel: the sequence number
 	Notes   Notes        // KindNote
+	Moved   Move         // KindMove
 
 	release uint64 // KindRelease: sequence number of the delayed message, or entry of the dead letter
 	dead    bool   // KindRelease: release names a dead letter
@@ -59,6 +62,9 @@ type Settlement struct {
 	Bytes    int64 // of the record, when State is Dead: the dead letters are limited by size
 	Wall     int64 // in an [Outcome]: when it became durable, unix ns, 0 unknown; not stored
 }
+
+// Move names a debt whose place in the log changes.
+type Move struct{ Sub, Seq uint64 }
 
 // givenUp reports whether the settlement makes a dead letter.
 func (s *Settlement) givenUp() bool { return s.State == message.Dead || s.State == message.Expired }
@@ -338,7 +344,7 @@ func decode(seq uint64, data []byte, stamp wal.Stamp, epoch message.Epoch) (Entr
 		e.Settled, err = decodeSettlements(data[1:])
 		return e, err
 	case KindChange:
-		e.Change = new(Change)
+		e.Change, e.Age = new(Change), stamp.Age
 		if err := json.Unmarshal(data[1:], e.Change); err != nil {
 			return Entry{}, fmt.Errorf("decode change: %w", err)
 		}
@@ -360,6 +366,10 @@ func decode(seq uint64, data []byte, stamp wal.Stamp, epoch message.Epoch) (Entr
 		r := reader{b: data[1:]}
 		e.cleaned = r.uvarint()
 		return e, r.err
+	case KindMove:
+		r := reader{b: data[1:]}
+		e.Moved = Move{Sub: r.uvarint(), Seq: r.uvarint()}
+		return e, r.err
 	default:
 		return Entry{}, fmt.Errorf("decode record %d: unknown kind %d; the log was written by a newer version", seq, data[0])
 	}
@@ -367,6 +377,10 @@ func decode(seq uint64, data []byte, stamp wal.Stamp, epoch message.Epoch) (Entr
 
 func appendCleaned(seq uint64) []byte {
 	return binary.AppendUvarint([]byte{byte(KindCleaned)}, seq)
+}
+
+func appendMove(m Move) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint([]byte{byte(KindMove)}, m.Sub), m.Seq)
 }
 
 func appendRelease(dead bool, n uint64) []byte {
@@ -398,6 +412,8 @@ func Describe(seq uint64, data []byte) string {
 		return fmt.Sprintf("cancel %d", e.Cancel)
 	case KindNote:
 		return fmt.Sprintf("%d notes of subscription %d", len(e.Notes.List), e.Notes.Sub)
+	case KindMove:
+		return fmt.Sprintf("subscription %d owes the copy that follows instead of %d", e.Moved.Sub, e.Moved.Seq)
 	case KindCleaned:
 		return fmt.Sprintf("cleaned up to %d", e.cleaned)
 	default:

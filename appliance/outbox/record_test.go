@@ -120,6 +120,7 @@ func TestOtherRecordsComeBack(t *testing.T) {
 		"cancel":  {appendCancel(math.MaxUint64), Entry{Kind: KindCancel, Cancel: math.MaxUint64}},
 		"release": {appendRelease(true, 1<<63), Entry{Kind: KindRelease, dead: true, release: 1 << 63}},
 		"let go":  {appendRelease(false, 5), Entry{Kind: KindRelease, release: 5}},
+		"move":    {appendMove(Move{3, 1 << 50}), Entry{Kind: KindMove, Moved: Move{3, 1 << 50}}},
 		"cleaned": {appendCleaned(1 << 40), Entry{Kind: KindCleaned, cleaned: 1 << 40}},
 		"note":    {appendNotes(nil, notes), Entry{Kind: KindNote, Notes: *notes}},
 	} {

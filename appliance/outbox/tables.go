@@ -90,7 +90,7 @@ func (t *tables) apply(e *Entry, stamp wal.Stamp) {
 		}
 	case KindCleaned:
 		t.cleaned = max(t.cleaned, e.cleaned)
-	case KindChange, KindNote: // the courier's
+	case KindChange, KindNote, KindMove: // the courier's
 	}
 }
 

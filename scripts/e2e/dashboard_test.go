@@ -139,3 +139,150 @@ func TestLiveFeed(t *testing.T) {
 	free.refused(t, 403, "forbidden", "GET", "/v1/live", nil)
 	free.refused(t, 403, "forbidden", "GET", "/v1/live/history", nil)
 }
+
+// TestFiveThousandDevices pages, searches and filters a large register.
+func TestFiveThousandDevices(t *testing.T) {
+	const n = 5000
+	g := newGateway(t)
+	g.start()
+	ann := g.signedIn()
+	var csv strings.Builder
+	csv.WriteString("id,label\n")
+	for i := range n {
+		fmt.Fprintf(&csv, "lamp%04d,灯 %d\n", i, i)
+	}
+	root := g.api(g.addKey("root", "-admin"))
+	root.want(t, 201, nil, "POST", "/v1/import/devices", []byte(csv.String()), "Content-Type", "text/csv")
+	tok := g.addDevice("zz-last")
+	g.mustDial("zz-last", tok)
+	ann.expect(201, "POST", "/v1/publish/device/lamp4321/in/set", "on")
+
+	type row struct {
+		ID, Label, Reason string
+		Online            bool
+		Owed              int64
+		OldestAge         *float64 `json:"oldest_age"`
+		LastSeen          string   `json:"last_seen"`
+	}
+	type page struct {
+		Devices []row
+		Total   int
+		Next    string
+	}
+	get := func(query string) (p page) {
+		t.Helper()
+		root.want(t, 200, &p, "GET", "/v1/devices?"+query, nil)
+		return p
+	}
+	seen, after := 0, ""
+	for pages := 0; ; pages++ {
+		p := get("limit=200&after=" + after)
+		for _, d := range p.Devices {
+			if d.ID <= after {
+				t.Fatalf("%s comes behind %s", d.ID, after)
+			}
+			after = d.ID
+		}
+		seen += len(p.Devices)
+		if p.Total != n+1 {
+			t.Fatalf("total %d", p.Total)
+		}
+		if p.Next == "" {
+			break
+		}
+		if p.Next != after || pages > n/200+1 {
+			t.Fatalf("after %d pages: next is %q, the last was %q", pages, p.Next, after)
+		}
+	}
+	if seen != n+1 {
+		t.Errorf("%d devices on all pages, want %d", seen, n+1)
+	}
+	if p := get("search=LAMP43&limit=10"); p.Total != 100 || len(p.Devices) != 10 || p.Devices[0].ID != "lamp4300" {
+		t.Errorf("a search finds %+v", p)
+	}
+	if p := get("search=%E7%81%AF%2077&limit=1000"); p.Total != 11 { // 77 and 770 to 779
+		t.Errorf("a search for a label finds %d", p.Total)
+	}
+	if p := get("state=online&limit=10"); p.Total != 1 || len(p.Devices) != 1 || p.Devices[0].ID != "zz-last" || !p.Devices[0].Online || p.Next != "" {
+		t.Errorf("online are %+v", p)
+	}
+	if p := get("state=offline&limit=1&after=lamp4320"); p.Total != n || p.Devices[0].ID != "lamp4321" || p.Devices[0].Owed != 1 || p.Devices[0].LastSeen != "" {
+		t.Errorf("offline are %+v", p)
+	}
+	if p := get("group=none&limit=10"); p.Total != 0 || p.Devices == nil || p.Next != "" {
+		t.Errorf("an unknown group has %+v", p)
+	}
+}
+
+// TestQueueOfADevice looks into a queue, puts one message in front, takes another out, and previews who is reached.
+func TestQueueOfADevice(t *testing.T) {
+	g := newGateway(t)
+	g.start()
+	ann := g.signedIn()
+	tok := g.addDevice("lamp1")
+	g.addDevice("lamp2")
+	g.must(nil, "group", "add", "hall")
+	g.must(nil, "group", "join", "hall", "lamp1")
+	g.must(nil, "group", "join", "hall", "lamp2")
+	root := g.api(g.addKey("root", "-admin", "-publish", "#"))
+	var ids []string
+	for _, text := range []string{"one", "two", "three"} {
+		ids = append(ids, root.publish(t, "group/hall/in/set", text).ID)
+	}
+	type queue struct {
+		Depth int
+		Queue []struct {
+			ID, Topic, State, Why, Preview string
+			Priority                       int
+			ExpiresIn                      float64 `json:"expires_in"`
+		}
+	}
+	show := func(device string) (list []string) {
+		t.Helper()
+		var q queue
+		root.want(t, 200, &q, "GET", "/v1/devices/"+device+"/queue", nil)
+		for _, e := range q.Queue {
+			if e.State != "waiting" || !strings.Contains(e.Why, "offline") || e.Topic != "group/hall/in/set" || e.ExpiresIn <= 0 {
+				t.Errorf("%+v", e)
+			}
+			list = append(list, fmt.Sprint(e.Preview, e.Priority))
+		}
+		return list
+	}
+	if got := fmt.Sprint(show("lamp1")); got != "[one4 two4 three4]" {
+		t.Errorf("waits %s", got)
+	}
+	ann.expect(204, "PUT", "/v1/devices/lamp1/queue/"+ids[2], `{"priority":9}`)
+	ann.expect(204, "DELETE", "/v1/devices/lamp1/queue/"+ids[0], "")
+	g.kill()
+	g.start()
+	if a, b := fmt.Sprint(show("lamp1")), fmt.Sprint(show("lamp2")); a != "[three9 two4]" || b != "[one4 two4 three4]" {
+		t.Errorf("after kill -9: lamp1 waits for %s, lamp2 for %s", a, b)
+	}
+	if p := root.trace(t, ids[0])["device/lamp1"]; p.State != "cancelled" || !strings.Contains(p.Reason, "user/ann") {
+		t.Errorf("the trace says %+v", p)
+	}
+	link := g.mustDial("lamp1", tok)
+	var reach struct {
+		Online, Offline int
+		Devices         []struct {
+			ID     string
+			Online bool
+		}
+	}
+	root.want(t, 200, &reach, "POST", "/v1/reach", []byte(`{"topic":"group/hall/in/set"}`))
+	if reach.Online != 1 || reach.Offline != 1 || len(reach.Devices) != 2 || reach.Devices[0].ID != "lamp1" {
+		t.Errorf("reach %+v", reach)
+	}
+	root.refused(t, 404, "unknown-device", "POST", "/v1/reach", []byte(`{"topic":"device/nobody/in/set"}`))
+	for i, want := range []string{ids[2], ids[1]} {
+		m := link.msg(t)
+		if m.ID != want || m.Attempt != 1 {
+			t.Errorf("message %d is %+v, want %s", i, m, want)
+		}
+		root.refused(t, 409, "in-flight", "PUT", "/v1/devices/lamp1/queue/"+want, []byte(`{"priority":1}`))
+		link.ack(t, m.Seq)
+		within(t, 5*time.Second, "not delivered", func() bool { return root.trace(t, want)["device/lamp1"].State == "delivered" })
+	}
+	root.refused(t, 404, "not-found", "DELETE", "/v1/devices/lamp1/queue/"+ids[1], nil)
+}

@@ -36,14 +36,6 @@ func (b *deviceBody) device() registry.Device {
 	return registry.Device{ID: b.ID, Label: b.Label, Groups: b.Groups, Rules: b.Rules, Profile: b.Profile}
 }
 
-func (a *api) listDevices(c *call) error {
-	devices, err := a.core.Devices(c.r.Context(), c.grant)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, map[string][]registry.Device{"devices": orEmpty(devices)})
-}
-
 func (a *api) addDevice(c *call) error {
 	var b deviceBody
 	if err := c.document(&b); err != nil {

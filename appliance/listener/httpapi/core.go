@@ -25,6 +25,7 @@ type Core interface {
 	Subscriptions
 	Leases
 	Devices
+	Inboxes
 	Groups
 	Members
 	Keys
@@ -137,11 +138,24 @@ type Leases interface {
 
 // Devices is the register of devices, for administrators. Changes are durable on return.
 type Devices interface {
-	Devices(ctx context.Context, g *auth.Grant) ([]registry.Device, error)
 	Device(ctx context.Context, g *auth.Grant, id string) (registry.Device, courier.Info, error)
 	AddDevice(ctx context.Context, g *auth.Grant, d registry.Device) (token string, err error)
 	UpdateDevice(ctx context.Context, g *auth.Grant, d registry.Device) error
 	RemoveDevice(ctx context.Context, g *auth.Grant, id string) error
+}
+
+// Inboxes shows administrators what waits for whom.
+type Inboxes interface {
+	// Find returns a page of the devices that the query selects, each with how its inbox is, and how many it selects in all.
+	Find(ctx context.Context, g *auth.Grant, q registry.Query, state string) (page []registry.Device, inboxes []courier.Standing, total int, err error)
+	// Queue lists the first messages that wait for a device, and how many there are.
+	Queue(ctx context.Context, g *auth.Grant, device string, limit int) (list []courier.Waiting, depth int64, err error)
+	// Move gives one of them another priority, there alone.
+	Move(ctx context.Context, g *auth.Grant, device string, id message.ID, priority uint8) error
+	// Withdraw ends what is owed to this device of the message.
+	Withdraw(ctx context.Context, g *auth.Grant, device string, id message.ID) error
+	// Reach lists who would get a message; the error is what its publisher would be told.
+	Reach(ctx context.Context, g *auth.Grant, t message.Topic) ([]courier.Audience, error)
 }
 
 // Groups is the register of groups, for administrators.

@@ -165,10 +165,6 @@ func (f *fakeCore) Acknowledge(_ context.Context, _ *auth.Grant, ref courier.Ref
 	return f.acked, f.note("Acknowledge %+v", ref)
 }
 
-func (f *fakeCore) Devices(context.Context, *auth.Grant) ([]registry.Device, error) {
-	return []registry.Device{{ID: "lamp1", Label: "灯"}}, f.note("Devices")
-}
-
 func (f *fakeCore) Device(_ context.Context, _ *auth.Grant, id string) (registry.Device, courier.Info, error) {
 	return registry.Device{ID: id}, courier.Info{Name: "device/" + id, Connected: true}, f.note("Device %s", id)
 }

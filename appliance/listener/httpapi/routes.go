@@ -57,7 +57,7 @@ func (a *api) adminRoutes() []route {
 
 func (a *api) registerRoutes() []route {
 	return []route{
-		{method: get, pattern: "/v1/devices", serve: a.listDevices},
+		{method: get, pattern: "/v1/devices", query: []string{"search", "group", "state", "after", "limit"}, serve: a.listDevices},
 		{method: post, pattern: "/v1/devices", serve: a.addDevice},
 		{method: get, pattern: "/v1/devices/{id}", serve: a.showDevice},
 		{method: put, pattern: "/v1/devices/{id}", serve: a.updateDevice},
@@ -124,5 +124,9 @@ func (a *api) watchRoutes() []route {
 	return []route{
 		{method: get, pattern: "/v1/live", leases: true, serve: a.live},
 		{method: get, pattern: "/v1/live/history", serve: a.liveHistory},
+		{method: post, pattern: "/v1/reach", serve: a.reach},
+		{method: get, pattern: "/v1/devices/{id}/queue", query: []string{"limit"}, serve: a.showQueue},
+		{method: put, pattern: "/v1/devices/{id}/queue/{msgid}", serve: a.moveInQueue},
+		{method: remove, pattern: "/v1/devices/{id}/queue/{msgid}", serve: a.withdraw},
 	}
 }

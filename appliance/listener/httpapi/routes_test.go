@@ -41,7 +41,7 @@ var every = append([]works{
 	{"DELETE /v1/subscriptions/{name}", "/v1/subscriptions/jobs", "", 204, "DeleteSubscription jobs", ""},
 	{"POST /v1/tickets", "/v1/tickets", "", 201, "NewTicket", `{"ticket":"tick","expires_in":30}`},
 
-	{"GET /v1/devices", "/v1/devices", "", 200, "Devices", `{"devices":[{"id":"lamp1","label":"灯"}]}`},
+	{"GET /v1/devices", "/v1/devices?search=la&group=hall&state=offline&after=k&limit=1", "", 200, "Find {Search:la Group:hall After:k Limit:1} offline", `{"devices":[{"id":"lamp1","label":"灯","online":false,"since":"2027-01-15T08:00:00Z","reason":"taken over","owed":3,"oldest_age":1.5,"dropped":2}],"total":7,"next":"lamp1"}`},
 	{"POST /v1/devices", "/v1/devices", `{"id":"lamp1","label":"L","groups":["hall"],"rules":{"publish":["x/#"]}}`, 201, "AddDevice lamp1 L [hall] [x/#]", `{"id":"lamp1","token":"ep_new"}`},
 	{"GET /v1/devices/{id}", "/v1/devices/lamp1", "", 200, "Device lamp1", `"inbox":{"name":"device/lamp1"`},
 	{"PUT /v1/devices/{id}", "/v1/devices/lamp1", `{"label":"new"}`, 204, "UpdateDevice lamp1 new", ""},

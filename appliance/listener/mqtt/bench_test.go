@@ -64,7 +64,7 @@ type stubLink struct {
 func (*stubLink) Ack([]uint64)                             {}
 func (*stubLink) Sent([]uint64)                            {}
 func (*stubLink) Nack(uint64, time.Duration, string, bool) {}
-func (*stubLink) Close()                                   {}
+func (*stubLink) Close(string)                             {}
 func (l *stubLink) Ready() {
 	select {
 	case l.ready <- struct{}{}:

@@ -373,7 +373,7 @@ func (a *fakeAttachment) Select(filters []message.Filter) { a.c.note("select %s 
 
 func (a *fakeAttachment) Ready() { a.c.note("ready %s", a.name) }
 
-func (a *fakeAttachment) Close() {
+func (a *fakeAttachment) Close(string) {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	a.closed = true

@@ -123,7 +123,7 @@ func (s *session) detach(l *link) {
 	}
 	s.mu.Unlock()
 	if !l.closed.Swap(true) {
-		l.att.Close()
+		l.att.Close(courier.Goodbye)
 	}
 }
 

@@ -88,11 +88,12 @@ type session struct {
 	aliased   map[string]uint16
 	ended     chan struct{} // made by whoever waits for the end
 
-	held    bool // messages wait until an answer is written
-	writing bool // a writer goroutine exists; it alone writes
-	closing bool // nothing more is accepted; what is in ctrl ends it
-	gone    bool // the connection is of no use any more
-	over    bool // end has run
+	held    bool   // messages wait until an answer is written
+	writing bool   // a writer goroutine exists; it alone writes
+	closing bool   // nothing more is accepted; what is in ctrl ends it
+	why     string // then: the reason, for people
+	gone    bool   // the connection is of no use any more
+	over    bool   // end has run
 }
 
 func newSession(srv *Server, conn net.Conn, remote netip.Addr, early *auth.Grant) *session {
@@ -308,7 +309,7 @@ func (s *session) disconnected(p *packet.Packet) bool {
 		s.renounce() // [MQTT-3.14.4-3]
 	}
 	s.mu.Lock()
-	s.phase = leaving
+	s.phase, s.why = leaving, courier.Goodbye
 	s.closeLocked()
 	s.mu.Unlock()
 	return false
@@ -339,95 +340,6 @@ func (s *session) readFailed(err error) {
 	if s.phase == open {
 		s.bye(packet.KeepAliveTimeout, "")
 	}
-}
-
-// bye ends the session: messages that wait are dropped (they are owed again), what was answered is
-// written, and to a client of 5.0 a DISCONNECT with the code, unless there is no connection yet. It
-// returns false, so that the reader can return it.
-func (s *session) bye(code byte, reason string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	if s.phase == open && s.v == packet.V5 {
-		s.ctrl = s.appendDisconnect(s.ctrl, code, reason)
-	}
-	s.closeLocked()
-	s.startLocked()
-	return false
-}
-
-// closeLocked makes the session accept nothing more.
-func (s *session) closeLocked() {
-	defer s.wake.Broadcast()
-	if s.closing {
-		return
-	}
-	s.closing = true
-	if s.out != nil {
-		clear(s.out.entries)
-		s.out.entries = s.out.entries[:0]
-	}
-}
-
-// end gives everything back: first the client's session, for which the next connection may be
-// waiting, last the connection, after the writer has said what was left to say.
-func (s *session) end() {
-	defer s.srv.release(s)
-	s.in.drop()
-	s.mu.Lock()
-	s.closeLocked()
-	for s.writing {
-		s.wake.Wait()
-	}
-	linger := !s.gone && s.phase != leaving
-	s.mu.Unlock()
-	if s.grant != nil {
-		s.leave()
-	}
-	s.mu.Lock()
-	s.over, s.gone = true, true
-	if s.ended != nil {
-		close(s.ended)
-	}
-	s.mu.Unlock()
-	if linger {
-		s.linger()
-	}
-	_ = s.conn.Close()
-}
-
-// leave gives the client's session back to the appliance.
-func (s *session) leave() {
-	s.srv.count.subscriptions.Add(-int64(len(s.subs.list)))
-	if s.phase != fresh {
-		s.srv.count.connected.Add(-1)
-	}
-	s.srv.system.leave(s)
-	s.settleAcks() // an ack may have come together with the end
-	s.mu.Lock()
-	links := s.links
-	s.links = nil
-	s.mu.Unlock()
-	s.noteFlights()
-	if s.shorter && s.expiry != 0 {
-		s.keepShorter()
-	}
-	for _, l := range links {
-		if !l.closed.Swap(true) {
-			l.att.Close()
-		}
-	}
-	s.srv.wills.left(s)
-	if s.durable && s.expiry == 0 {
-		ctx, cancel := s.srv.request()
-		if err := s.srv.o.Sessions.EndSession(ctx, s.grant, s.client); err != nil {
-			s.srv.o.Log.Error("ending an MQTT session failed; it ends by itself later", "client", s.client, "error", err)
-		}
-		cancel()
-	}
-	s.srv.disclaim(s.key, s)
 }
 
 // keepShorter tells the courier the session expiry that came with the DISCONNECT.

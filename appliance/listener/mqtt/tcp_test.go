@@ -358,7 +358,7 @@ func (a *endlessLink) Ready() {
 	default:
 	}
 }
-func (a *endlessLink) Close() { a.once.Do(func() { close(a.done) }) }
+func (a *endlessLink) Close(string) { a.once.Do(func() { close(a.done) }) }
 
 // TestNothingIsLostBetweenReadyAndDeliver pushes 5,000 messages of QoS 1 and 2 through a window of 8;
 // each must come once, in order, and be acknowledged once.

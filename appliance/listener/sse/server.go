@@ -125,7 +125,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.o.Refuse(w, r, err)
 		return
 	}
-	defer a.Close()
+	defer a.Close(courier.Goodbye)
 	t.gap, t.after = gap, req.After
 	t.serve(s, w, r, a, func() time.Duration { return s.o.Core.Left(grant) })
 }

@@ -79,7 +79,7 @@ func (a *fakeAttachment) Ack([]uint64)                             {}
 func (a *fakeAttachment) Sent([]uint64)                            {}
 func (a *fakeAttachment) Nack(uint64, time.Duration, string, bool) {}
 func (a *fakeAttachment) Ready()                                   { a.ready <- struct{}{} }
-func (a *fakeAttachment) Close()                                   { a.once.Do(func() { close(a.closed) }) }
+func (a *fakeAttachment) Close(string)                             { a.once.Do(func() { close(a.closed) }) }
 
 func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	if p := message.ProblemOf(err); p != nil {

@@ -210,7 +210,7 @@ func (quiet) Ack([]uint64)                             {}
 func (quiet) Sent([]uint64)                            {}
 func (quiet) Nack(uint64, time.Duration, string, bool) {}
 func (quiet) Ready()                                   {}
-func (quiet) Close()                                   {}
+func (quiet) Close(string)                             {}
 
 // BenchmarkDecodeAck is the cost of the most frequent object.
 func BenchmarkDecodeAck(b *testing.B) {

@@ -190,7 +190,7 @@ func (a *fakeAttachment) Ready() {
 	}
 }
 
-func (a *fakeAttachment) Close() {
+func (a *fakeAttachment) Close(string) {
 	a.c.note("close %d", a.n)
 	a.c.mu.Lock()
 	a.closed = true

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 
+	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/message"
 )
@@ -261,7 +262,7 @@ func (s *session) unsubscribe(r *request) {
 	}
 	s.mu.Unlock()
 	if l != nil {
-		l.att.Close()
+		l.att.Close(courier.Goodbye)
 	}
 	switch {
 	case name != "":

@@ -345,14 +345,14 @@ func (s *session) end() {
 	defer s.h.release(s)
 	s.mu.Lock()
 	s.closeLocked(0, "")
-	links := s.links
+	links, why := s.links, s.whyLocked()
 	s.links = nil
 	if s.timer != nil {
 		s.timer.Stop()
 	}
 	s.mu.Unlock()
 	for _, l := range links {
-		l.att.Close()
+		l.att.Close(why)
 	}
 	s.mu.Lock()
 	for s.writing {
@@ -369,6 +369,17 @@ func (s *session) end() {
 		s.linger(wait)
 	}
 	_ = s.conn.Close()
+}
+
+// whyLocked says why the session ended.
+func (s *session) whyLocked() string {
+	switch {
+	case s.farewell:
+		return courier.Goodbye
+	case s.reason != "":
+		return s.reason
+	}
+	return courier.Broken
 }
 
 // linger lets the client read the close frame: closing a TCP connection with unread input resets it

@@ -202,7 +202,7 @@ func (s *shard) Ack(seqs []uint64) {
 func (s *shard) Nack(seq uint64, _ time.Duration, _ string, _ bool) {
 	s.mail <- func(s *shard) { s.again = append(s.again, seq) }
 }
-func (s *shard) Close() { close(s.mail) }
+func (s *shard) Close(string) { close(s.mail) }
 
 // TestEndlessDelivery: three subscriptions in one session, a client that acknowledges in random ways
 // and refuses one in ten; every message arrives, no credit is lost, the window holds.
