@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"edgepost/appliance/guard/cipher"
 	"edgepost/appliance/guard/jwt"
 	"edgepost/appliance/message"
 )
@@ -101,6 +102,8 @@ func (k *checker) algorithms(key string, i *IssuerConfig) {
 			if i.SecretFile == "" {
 				k.mistake(at(key, n), "HS256 needs secret_file; with a key set a public key would serve as secret")
 			}
+		case cipher.Withdrawn(a, "EdDSA, ES256 or RS256") != nil:
+			k.mistake(at(key, n), "%s", cipher.Withdrawn(a, "EdDSA, ES256 or RS256"))
 		case !slices.Contains([]string{jwt.EdDSA, jwt.ES256, jwt.RS256}, a):
 			k.mistake(at(key, n), "%.20q is not offered; there are EdDSA, ES256 and RS256", a)
 		case i.SecretFile != "":
