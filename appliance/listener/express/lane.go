@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -147,6 +148,15 @@ func (p *passed) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return nil
+}
+
+// SyscallConn is the connection's descriptor, for those who write without waiting and wait without a buffer.
+// There is none while something is unread here that the descriptor does not have any more.
+func (p *passed) SyscallConn() (syscall.RawConn, error) {
+	if c, ok := p.Conn.(syscall.Conn); ok && len(p.rest) == 0 {
+		return c.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 func (p *passed) Read(b []byte) (int, error) {

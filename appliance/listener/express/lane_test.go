@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -382,4 +383,55 @@ func TestPanic(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestDescriptor holds that what the lane passes on can be written to and waited for by its descriptor,
+// once nothing is unread here.
+func TestDescriptor(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := New(tcp, options(new(seen)))
+	defer func() {
+		x.Close()
+		if err := x.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	client, err := net.Dial("tcp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	const request = "GET /v1/ws HTTP/1.1\r\n"
+	if _, err := io.WriteString(client, request); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := x.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.(syscall.Conn).SyscallConn(); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a descriptor beside unread input: error %v", err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, len(request))); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Write(func(fd uintptr) bool {
+		_, err = syscall.Write(int(fd), []byte("x"))
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := io.ReadFull(client, b); err != nil || b[0] != 'x' {
+		t.Errorf("read %q, error %v", b, err)
+	}
 }
