@@ -40,6 +40,7 @@ func houses() []house {
 		{path: "appliance/listener/...", floor: 7, never: append(ours("outbox/...", "bridge/..."), "edgepost/wal")},
 		{path: "appliance/listener/mqtt", floor: 7, with: ours("listener/mqtt/packet"), never: append(ours("outbox/...", "bridge/..."), "edgepost/wal")},
 		{path: "appliance/listener/mqtt/packet", floor: 7, never: append(ours("..."), world...)}, // a codec: pure, and its listener's own
+		{path: "appliance/listener/quiet", floor: 2},
 		{path: "appliance/bridge/...", floor: 7, never: append(ours("outbox/...", "listener/..."), "edgepost/wal")},
 		{path: "appliance/courier", floor: 6, never: []string{"edgepost/wal"}},
 		{path: "appliance/outbox", floor: 5},

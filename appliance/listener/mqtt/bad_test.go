@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"edgepost/appliance/listener/mqtt/packet"
+	"edgepost/appliance/listener/quiet"
 )
 
 // samples are valid packets of a client, of every type.
@@ -327,7 +328,7 @@ func TestLengthIsNotBelieved(t *testing.T) {
 		}
 		synctest.Wait()
 		for _, c := range s.all() {
-			if got := cap(c.in.frame.buf); got > 2*frameBytes {
+			if got := cap(c.in.Bytes()); got > 2*quiet.BlockBytes {
 				t.Errorf("%d bytes for 1,000 bytes of input", got)
 			}
 		}
@@ -338,8 +339,8 @@ func TestLengthIsNotBelieved(t *testing.T) {
 		}
 		synctest.Wait()
 		for _, c := range s.all() {
-			if c.in.frame != nil && cap(c.in.frame.buf) > frameKeepMax {
-				t.Errorf("%d bytes are kept after a large packet", cap(c.in.frame.buf))
+			if got := cap(c.in.Bytes()); got > quiet.KeepMax {
+				t.Errorf("%d bytes are kept after a large packet", got)
 			}
 		}
 		_ = w.conn.Close()

@@ -46,7 +46,7 @@ func (s *session) closeLocked() {
 // waiting, last the connection, after the writer has said what was left to say.
 func (s *session) end() {
 	defer s.srv.release(s)
-	s.in.drop()
+	s.in.Drop()
 	s.mu.Lock()
 	s.closeLocked()
 	if s.why == "" {

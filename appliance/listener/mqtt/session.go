@@ -12,6 +12,7 @@ import (
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/listener/mqtt/packet"
+	"edgepost/appliance/listener/quiet"
 	"edgepost/appliance/message"
 )
 
@@ -61,7 +62,7 @@ type session struct {
 	aliases uint16        // topic aliases that it allows us
 
 	// Owned by the reader.
-	in       input
+	in       quiet.Input
 	shorter  bool     // DISCONNECT changed expiry
 	named    []string // the client's topic aliases, from 1 on; nil until the first
 	will     *will    // nil: none, or the client took it back
@@ -99,7 +100,7 @@ type session struct {
 func newSession(srv *Server, conn net.Conn, remote netip.Addr, early *auth.Grant) *session {
 	s := &session{
 		srv: srv, conn: conn, remote: remote, early: early, held: true, subs: srv.none, most: math.MaxInt,
-		in: newInput(conn, &srv.pools),
+		in: quiet.New(conn, srv.pools.input),
 	}
 	s.wake.L = &s.mu
 	_ = conn.SetReadDeadline(time.Now().Add(srv.o.ConnectTimeout)) // an error shows at the next read
@@ -110,7 +111,7 @@ func newSession(srv *Server, conn net.Conn, remote netip.Addr, early *auth.Grant
 // wait fits into the smallest stack: see respawn. Whichever goroutine is the reader last calls end.
 func (s *session) read() {
 	for {
-		err := s.in.fill()
+		err := s.in.Fill()
 		if !s.next(err) {
 			return
 		}
@@ -120,7 +121,7 @@ func (s *session) read() {
 // next handles what was read; false: this goroutine is done.
 func (s *session) next(err error) bool {
 	ok := true
-	if s.in.frame != nil && s.in.frame.n > 0 {
+	if len(s.in.Bytes()) > 0 {
 		ok = s.packets()
 	}
 	if ok && err != nil {
@@ -132,7 +133,7 @@ func (s *session) next(err error) bool {
 		return false
 	}
 	s.settleAcks()
-	if s.in.frame != nil {
+	if s.in.Held() {
 		return true
 	}
 	return !s.respawn()
@@ -154,11 +155,12 @@ func (s *session) respawn() bool {
 
 // packets handles all packets that are complete.
 func (s *session) packets() bool {
-	f := s.in.frame
-	at, n, ok := 0, 0, true
-	s.in.need = 0
-	for ok && at < f.n {
-		b := f.buf[at:f.n]
+	p := s.srv.pools.packets.Get().(*packet.Packet)
+	defer s.srv.pools.putPacket(p)
+	input := s.in.Bytes()
+	at, n, need, ok := 0, 0, 0, true
+	for ok && at < len(input) {
+		b := input[at:]
 		t, flags, body, head, err := packet.ReadHeader(b)
 		if errors.Is(err, packet.ErrShort) {
 			break
@@ -171,24 +173,24 @@ func (s *session) packets() bool {
 			break
 		}
 		if len(b) < head+body {
-			s.in.need = head + body
+			need = head + body
 			break
 		}
 		if !s.room() {
 			ok = false
 			break
 		}
-		ok = s.handle(&f.packet, t, flags, b[head:head+body])
+		ok = s.handle(p, t, flags, b[head:head+body])
 		at += head + body
 		n++
 	}
 	s.srv.count.packetsIn.Add(int64(n))
 	s.srv.count.bytesIn.Add(int64(at))
 	if !ok {
-		s.in.drop()
+		s.in.Drop()
 		return false
 	}
-	s.in.took(at)
+	s.in.Took(at, need)
 	if n > 0 {
 		s.heard()
 	}

@@ -127,7 +127,7 @@ func TestTCP(t *testing.T) {
 	core, s, addr := serveTCP(t, Options{})
 	p := dialTCP(t, addr, packet.V5, "id=a clean")
 	for _, c := range s.all() {
-		if c.in.raw == nil {
+		if c.in.Blind() {
 			t.Error("a TCP connection waits with a buffer")
 		}
 	}

@@ -187,7 +187,7 @@ func (s *session) flush(buf *[]byte, q *queue) error {
 		if len(rest) == 0 && len(*buf) == 0 {
 			break
 		}
-		if cap(*buf) > frameKeepMax && len(*buf) < ctrlKeep {
+		if cap(*buf) > bufferKeepMax && len(*buf) < ctrlKeep {
 			*buf = append([]byte(nil), *buf...)
 		}
 		s.settleAcks()

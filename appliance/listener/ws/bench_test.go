@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -113,7 +112,7 @@ func (f *fanOut) OpenInbox(_ context.Context, _ *auth.Grant, l courier.Link, _ c
 // waiting is a subscription whose one user waits for credit.
 type waiting struct {
 	*fakeCore
-	quiet
+	silent
 	link  courier.Link
 	ready chan struct{}
 }
@@ -173,8 +172,8 @@ func BenchmarkQueue(b *testing.B) {
 	core := newFakeCore()
 	h := New(Options{Authenticator: core, Publisher: core, Subscriber: core})
 	conn := &nowhere{}
-	s := newDetached(b, h, conn)
-	l := &link{s: s, open: true, att: quiet{}}
+	s := newDetached(h, conn)
+	l := &link{s: s, open: true, att: silent{}}
 	s.links = append(s.links, l)
 	items := make([]*courier.Item, 64)
 	for i := range items {
@@ -203,14 +202,14 @@ func BenchmarkQueue(b *testing.B) {
 	}
 }
 
-// quiet is an attachment that does nothing.
-type quiet struct{}
+// silent is an attachment that does nothing.
+type silent struct{}
 
-func (quiet) Ack([]uint64)                             {}
-func (quiet) Sent([]uint64)                            {}
-func (quiet) Nack(uint64, time.Duration, string, bool) {}
-func (quiet) Ready()                                   {}
-func (quiet) Close(string)                             {}
+func (silent) Ack([]uint64)                             {}
+func (silent) Sent([]uint64)                            {}
+func (silent) Nack(uint64, time.Duration, string, bool) {}
+func (silent) Ready()                                   {}
+func (silent) Close(string)                             {}
 
 // BenchmarkDecodeAck is the cost of the most frequent object.
 func BenchmarkDecodeAck(b *testing.B) {
@@ -301,11 +300,11 @@ func (idle) Authenticate(_ context.Context, c auth.Credentials) (*auth.Grant, er
 }
 
 func (idle) OpenInbox(context.Context, *auth.Grant, courier.Link, courier.AttachOptions) (courier.Attachment, error) {
-	return quiet{}, nil
+	return silent{}, nil
 }
 
 func (idle) Subscribe(context.Context, *auth.Grant, courier.Request, courier.Link, courier.AttachOptions) (courier.Attachment, bool, error) {
-	return quiet{}, false, nil
+	return silent{}, false, nil
 }
 
 type memory struct{ rss, heap, stack uint64 }
@@ -408,34 +407,15 @@ func exchange(w *wire) error {
 }
 
 // newDetached makes a greeted session on conn without a reader.
-func newDetached(tb testing.TB, h *Handler, conn net.Conn) *session {
-	s := &session{h: h, name: "detached", nextSub: 1, first: true, hello: true}
+func newDetached(h *Handler, conn net.Conn) *session {
+	s := &session{h: h, conn: conn, name: "detached", nextSub: 1, first: true, hello: true}
 	s.wake.L = &s.mu
 	s.grant = auth.NewGrant(auth.Key, "app", false, message.Rules{})
-	r := httptest.NewRequest(http.MethodGet, "/v1/ws", nil)
-	r.Header = http.Header{
-		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
-		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
-	}
-	var err error
-	if s.conn, err = h.upgrader.Upgrade(hijacked{httptest.NewRecorder(), conn}, r, nil); err != nil {
-		tb.Fatal(err)
-	}
 	return s
-}
-
-// hijacked is a response whose connection is given.
-type hijacked struct {
-	http.ResponseWriter
-	conn net.Conn
-}
-
-func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
 }
 
 func (w *waiting) Select([]message.Filter) {}
 
 func (w *waiting) Sent([]uint64) {}
 
-func (quiet) Select([]message.Filter) {}
+func (silent) Select([]message.Filter) {}

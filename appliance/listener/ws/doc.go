@@ -63,10 +63,12 @@
 // # Cost
 //
 // One goroutine a connection, its reader, started after the HTTP handler returned so that the
-// handler's stack and buffers are freed. As many workers as processors write for all
-// sessions, many objects to a frame, and exist only while something is queued; a client that does not take a
-// write at once, or speaks TLS, has a goroutine of its own until it is drained. Compression is not offered: permessage-deflate costs 0.8–1.2 MB a
-// writer with the standard library, and most objects are smaller than its threshold; a frame with RSV1
-// is a protocol error, and read limits therefore hold for what reaches memory. They are counted where
-// the payload is read, not by gorilla's SetReadLimit, which counts wire bytes only.
+// handler's stack and buffers are freed. It reads frames itself and holds a buffer only while there is input, see
+// [edgepost/appliance/listener/quiet]; gorilla's reader waited in 4 KiB of stack instead of 2 and kept 1 KiB. As many
+// workers as processors write for all sessions, many objects to a frame, and exist only while something is queued; a
+// client that does not take a write at once, or speaks TLS, has a goroutine of its own until it is drained.
+//
+// Compression is not offered: permessage-deflate costs 0.8–1.2 MB a writer with the standard library, and most objects
+// are smaller than its threshold; a frame with RSV1 is a protocol error, and read limits therefore hold
+// for what reaches memory.
 package ws

@@ -2,10 +2,7 @@ package ws
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"iter"
-	"slices"
 	"strconv"
 	"time"
 
@@ -15,48 +12,18 @@ import (
 
 const seqsKeep = 256 // sequence numbers
 
-// frame holds one text frame and the request that is decoded from it; both are reused.
-type frame struct {
-	buf []byte
-	req request
-}
-
-// reset forgets what the frame held, but not its room.
-func (f *frame) reset() {
-	f.req = request{seqs: f.req.seqs[:0]}
-	if cap(f.req.seqs) > seqsKeep {
-		f.req.seqs = nil
+// reset forgets what was decoded, but not its room.
+func (r *request) reset() {
+	*r = request{seqs: r.seqs[:0]}
+	if cap(r.seqs) > seqsKeep {
+		r.seqs = nil
 	}
 }
 
-var errTooLarge = errors.New("frame too large")
-
-// fill reads r to its end, which must come within limit bytes; the limit is on what arrives in
-// memory, whatever the wire did to it.
-func (f *frame) fill(r io.Reader, limit int) error {
-	f.buf = f.buf[:0]
-	for {
-		if len(f.buf) == cap(f.buf) {
-			f.buf = slices.Grow(f.buf, min(len(f.buf), limit+1-len(f.buf)))
-		}
-		room := f.buf[len(f.buf):min(cap(f.buf), limit+1)]
-		n, err := r.Read(room)
-		f.buf = f.buf[:len(f.buf)+n]
-		switch {
-		case len(f.buf) > limit:
-			return errTooLarge
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		}
-	}
-}
-
-// lines yields the frame's objects; empty lines are none.
-func (f *frame) lines() iter.Seq[[]byte] {
+// objects yields the objects of a text message; empty lines are none.
+func objects(text []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for line := range bytes.SplitSeq(f.buf, []byte("\n")) {
+		for line := range bytes.SplitSeq(text, []byte("\n")) {
 			line = bytes.Trim(line, " \t\r")
 			if len(line) > 0 && !yield(line) {
 				return

@@ -18,6 +18,7 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/listener/quiet"
 	"edgepost/appliance/message"
 )
 
@@ -123,7 +124,8 @@ type Handler struct {
 	o        Options
 	upgrader websocket.Upgrader
 	start    time.Time
-	frames   sync.Pool // *frame, between two frames of any session
+	input    *quiet.Buffers
+	requests sync.Pool // *request, while a message is handled
 	queues   sync.Pool // *queue, while a session has something to write
 	turns    sync.Pool // *turn, while a session is written to
 	crew     crew
@@ -147,14 +149,14 @@ func New(o Options) *Handler {
 	h := &Handler{
 		o:        o,
 		start:    time.Now(),
+		input:    quiet.NewBuffers(),
 		sessions: make(map[*session]struct{}),
 		drained:  make(chan struct{}),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.upgrader = websocket.Upgrader{
-		// 512 and 1024 bytes with a pool make 6.5 KiB a connection instead of 13.6; larger payloads
-		// bypass both buffers.
-		ReadBufferSize:  512,
+		// Only the upgrade is gorilla's: the session reads and writes the connection itself.
+		ReadBufferSize:  256,
 		WriteBufferSize: 1024,
 		WriteBufferPool: &sync.Pool{},
 		Subprotocols:    []string{Subprotocol},
@@ -171,7 +173,7 @@ func New(o Options) *Handler {
 			refuse(w, status, message.Problemf(code, "%s", strings.TrimPrefix(reason.Error(), "websocket: ")))
 		},
 	}
-	h.frames.New = func() any { return &frame{buf: make([]byte, 0, frameKeep)} }
+	h.requests.New = func() any { return new(request) }
 	h.queues.New = func() any { return new(queue) }
 	h.turns.New = func() any { return &turn{buf: make([]byte, 0, batchBytes)} }
 	h.crew.h, h.crew.most = h, runtime.GOMAXPROCS(0)
@@ -205,7 +207,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.release(nil)
 		return // the upgrader has answered
 	}
-	s.begin(conn)
+	s.begin(conn.NetConn())
 	h.mu.Lock()
 	h.sessions[s] = struct{}{}
 	stopping := h.stopping

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/listener/quiet"
 	"edgepost/appliance/message"
 )
 
@@ -40,8 +42,6 @@ const (
 	lingerBytes    = 1 << 20                // read and thrown away meanwhile
 	respawnEvery   = 100 * time.Millisecond // see session.respawn
 	respawnBurst   = 16
-	frameKeep      = 4 << 10  // a frame's buffer begins with this
-	frameKeepMax   = 64 << 10 // and is given to the garbage collector above this
 )
 
 // session is one connection.
@@ -51,18 +51,19 @@ const (
 // refused is set; once closing, no message is queued and out holds answers only.
 type session struct {
 	h      *Handler
-	conn   *websocket.Conn
+	conn   net.Conn
 	raw    syscall.RawConn // of conn, for the crew; nil: it has none
 	name   string
 	remote netip.Addr
 	early  *auth.Grant // what the upgrade request itself proved; nil when nothing
 
 	// Owned by the reader.
-	welcomeNow bool // early came with credentials: no hello is needed
-	hello      bool // a hello was answered
-	first      bool // the first object has come
-	inFrame    bool
-	farewell   bool // the client's close frame has come
+	in         quiet.Input
+	begun      *fragments // of the message that is incomplete; nil: none is
+	welcomeNow bool       // early came with credentials: no hello is needed
+	hello      bool       // a hello was answered
+	first      bool       // the first object has come
+	farewell   bool       // the client's close frame has come
 	malformed  uint8
 	nextSub    int32
 	respawns   int64 // when the respawns so far are paid for, on Handler.now
@@ -94,12 +95,9 @@ type session struct {
 	closeBy   int64 // when the client's end is waited for no longer, on Handler.now; 0: no close frame was written
 }
 
-func (s *session) begin(conn *websocket.Conn) {
-	s.conn, s.raw = conn, rawOf(conn.NetConn())
+func (s *session) begin(conn net.Conn) {
+	s.conn, s.raw, s.in = conn, rawOf(conn), quiet.New(conn, s.h.input)
 	_ = conn.SetReadDeadline(time.Now().Add(s.h.o.HelloTimeout)) // an error shows at the next read
-	conn.SetPingHandler(s.onPing)
-	conn.SetPongHandler(func(string) error { s.heard(); return nil })
-	conn.SetCloseHandler(s.onClose)
 }
 
 // run is the connection's first goroutine; it becomes the reader. Whichever goroutine is the reader last
@@ -112,37 +110,107 @@ func (s *session) run() {
 	s.read()
 }
 
-// read is the connection's goroutine. It has no other frames than the wait for input, because that
-// wait then fits into the smallest stack (2 KiB instead of 4): see respawn.
+// read is the connection's goroutine. It has no other frames than the wait for input: see [quiet].
 func (s *session) read() {
 	for {
-		kind, r, err := s.conn.NextReader()
-		if !s.next(kind, r, err) {
+		err := s.in.Fill()
+		if !s.next(err) {
 			return
 		}
 	}
 }
 
-// next handles one frame; false: this goroutine is done.
-func (s *session) next(kind int, r io.Reader, err error) bool {
-	if err != nil {
+// next handles what was read; false: this goroutine is done.
+func (s *session) next(err error) bool {
+	ok := len(s.in.Bytes()) == 0 || s.frames()
+	if ok && err != nil {
 		s.readFailed(err)
+		ok = false
+	}
+	if !ok {
+		s.in.Drop()
 		s.end()
 		return false
 	}
-	s.inFrame = true
-	f := s.h.frames.Get().(*frame)
-	ok := s.take(kind, r, f)
-	f.reset()
-	if cap(f.buf) <= frameKeepMax {
-		s.h.frames.Put(f)
+	return s.in.Held() || !s.respawn()
+}
+
+// frames handles the frames that are complete. gorilla's reader is not used for it: that waits for the next
+// message in a stack of 4 KiB and keeps a buffer meanwhile.
+func (s *session) frames() bool {
+	input, at, need := s.in.Bytes(), 0, 0
+	for at < len(input) {
+		h, err := readHead(input[at:])
+		if errors.Is(err, errShort) {
+			break
+		}
+		if err != nil {
+			return s.breach(err)
+		}
+		if limit := s.limit(); h.opcode <= websocket.BinaryMessage && h.length > uint64(limit-s.begun.size()) {
+			s.fail(nil, message.Problemf(message.CodeTooLarge, "the frame is larger than %d bytes", limit))
+			return s.bye(codeTooLarge, "frame too large", 0)
+		}
+		if need = h.size + int(h.length); len(input)-at < need {
+			break
+		}
+		payload := input[at+h.size : at+need]
+		unmask(payload, h.key)
+		if !s.frame(h, payload) {
+			return false
+		}
+		at, need = at+need, 0
 	}
-	s.inFrame = false
-	if !ok || !s.heard() {
-		s.end()
-		return false
+	s.in.Took(at, need)
+	return true
+}
+
+// limit is how many bytes a message of the client may have now.
+func (s *session) limit() int {
+	if !s.greeted() {
+		return min(s.h.o.MaxFrame, s.h.o.HelloMax)
 	}
-	return !s.respawn()
+	return s.h.o.MaxFrame
+}
+
+// breach ends the session of a client that breaks the rules of framing.
+func (s *session) breach(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closeLocked(websocket.CloseProtocolError, err.Error())
+	return false
+}
+
+// frame handles one frame; false: the session is over.
+func (s *session) frame(h head, payload []byte) bool {
+	switch h.opcode {
+	case websocket.PingMessage:
+		s.ponged(payload)
+		return s.heard()
+	case websocket.PongMessage:
+		return s.heard()
+	case websocket.CloseMessage:
+		return s.closed(payload)
+	case continuation:
+		if s.begun == nil {
+			return s.breach(breach("a continuation of nothing"))
+		}
+		s.begun.payload = append(s.begun.payload, payload...)
+		if !h.final {
+			return true
+		}
+		h.opcode, payload = s.begun.opcode, s.begun.payload
+		s.begun = nil
+	default:
+		if s.begun != nil {
+			return s.breach(breach("a message begins inside another"))
+		}
+		if !h.final {
+			s.begun = &fragments{h.opcode, bytes.Clone(payload)}
+			return true
+		}
+	}
+	return s.take(h.opcode, payload) && s.heard()
 }
 
 // respawn hands the reading over to a new goroutine: handling a frame has grown this one's stack to 4
@@ -160,33 +228,27 @@ func (s *session) respawn() bool {
 	return true
 }
 
-// take reads the frame's payload and runs its objects.
-func (s *session) take(kind int, r io.Reader, f *frame) bool {
-	if kind != websocket.TextMessage {
+// take runs the objects of a message.
+func (s *session) take(opcode byte, text []byte) bool {
+	if opcode != websocket.TextMessage {
 		return s.bye(websocket.CloseUnsupportedData, "binary frames are not spoken here", 0)
 	}
-	limit := s.h.o.MaxFrame
-	if !s.greeted() {
-		limit = min(limit, s.h.o.HelloMax)
-	}
-	err := f.fill(r, limit)
-	switch {
-	case errors.Is(err, errTooLarge):
-		s.fail(nil, message.Problemf(message.CodeTooLarge, "the frame is larger than %d bytes", limit))
-		return s.bye(codeTooLarge, "frame too large", 0)
-	case err != nil:
-		s.readFailed(err)
-		return false
-	case !utf8.Valid(f.buf): // gorilla does not check (RFC 6455 §8.1)
+	if !utf8.Valid(text) { // RFC 6455 §8.1
 		return s.bye(websocket.CloseInvalidFramePayloadData, "text is not valid UTF-8", 0)
 	}
-	for line := range f.lines() {
-		if !s.room() || !s.object(line, &f.req) {
-			return false
+	r := s.h.requests.Get().(*request)
+	ok := true
+	for line := range objects(text) {
+		if ok = s.room() && s.object(line, r); !ok {
+			break
 		}
 	}
-	s.readyLinks()
-	return true
+	r.reset()
+	s.h.requests.Put(r)
+	if ok {
+		s.readyLinks()
+	}
+	return ok
 }
 
 // room waits until the client may be served: it reads its answers and not too many pubs are on their
@@ -217,14 +279,14 @@ func (s *session) principal() string {
 }
 
 // heard notes a sign of life for tick; false when the session is closing. Before the welcome, and
-// inside a frame, only progress of the whole counts.
+// inside a message, only progress of the whole counts.
 func (s *session) heard() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
 		return false
 	}
-	if s.grant == nil || s.inFrame {
+	if s.grant == nil || s.begun != nil {
 		return true
 	}
 	s.serving = false
@@ -232,27 +294,27 @@ func (s *session) heard() bool {
 	return true
 }
 
-func (s *session) onPing(payload string) error {
+// ponged has a ping answered; only the newest needs it (RFC 6455 §5.5.3).
+func (s *session) ponged(payload []byte) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.closing {
-		s.pong = append(s.pong[:0:0], payload...) // only the newest needs an answer (RFC 6455 §5.5.3)
-		if s.pong == nil {
-			s.pong = []byte{}
-		}
+		s.pong = append(make([]byte, 0, len(payload)), payload...)
 		s.startLocked()
 	}
-	s.mu.Unlock()
-	s.heard()
-	return nil
 }
 
-// onClose echoes the client's close frame (RFC 6455 §5.5.1); the reader then ends.
-func (s *session) onClose(code int, _ string) error {
+// closed echoes the client's close frame (RFC 6455 §5.5.1) and ends the session.
+func (s *session) closed(payload []byte) bool {
+	code, err := closing(payload)
+	if err != nil {
+		return s.breach(err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.farewell = true
 	s.closeLocked(code, "")
-	return nil
+	return false
 }
 
 // readFailed says goodbye to a client that was too slow with its hello.
@@ -385,7 +447,7 @@ func (s *session) whyLocked() string {
 // linger lets the client read the close frame: closing a TCP connection with unread input resets it
 // and may take what was sent with it (RFC 6455 §7.1.1).
 func (s *session) linger(wait time.Duration) {
-	conn := s.conn.NetConn()
+	conn := s.conn
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // if it fails, so does the read below
 	}

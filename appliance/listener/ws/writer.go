@@ -130,7 +130,7 @@ type turn struct {
 // unless the turn is new.
 func (s *session) write(t *turn) {
 	for len(t.out) > 0 || s.compose(t) {
-		if _, err := s.conn.NetConn().Write(t.out); err != nil {
+		if _, err := s.conn.Write(t.out); err != nil {
 			s.broken(err)
 		}
 		t.out = nil
@@ -140,8 +140,7 @@ func (s *session) write(t *turn) {
 
 // compose makes the next write: one frame of objects and what control frames are due. It is false when there
 // is nothing, and the session has no writer any more. Whoever composes for the session, the crew or
-// its own goroutine, is its only writer; the one exception is gorilla's own close 1002 from the
-// reader, and a Write to a connection is whole, so the two cannot come in between.
+// its own goroutine, is its only writer.
 func (s *session) compose(t *turn) bool {
 	for {
 		more, refused := s.due(t)
@@ -174,7 +173,7 @@ func (s *session) due(t *turn) (more, refused bool) {
 	if s.gone || t.queue == nil && t.pong == nil && !t.ping && !t.farewell {
 		if s.blocked {
 			s.blocked = false
-			_ = s.conn.NetConn().SetWriteDeadline(time.Time{}) // fails on a closed connection only
+			_ = s.conn.SetWriteDeadline(time.Time{}) // fails on a closed connection only
 		}
 		*t = turn{buf: t.buf}
 		s.writing = false
@@ -213,7 +212,7 @@ func (s *session) limitLocked() {
 	if s.closing {
 		limit = min(limit, closeWait)
 	}
-	_ = s.conn.NetConn().SetWriteDeadline(time.Now().Add(limit)) // a connection that is closed says so at the write
+	_ = s.conn.SetWriteDeadline(time.Now().Add(limit)) // a connection that is closed says so at the write
 }
 
 // broken ends a session that cannot be written to; closing the connection wakes the reader.
@@ -309,9 +308,6 @@ func header(b []byte) int {
 func appendControl(b []byte, opcode byte, payload []byte) []byte {
 	return append(append(b, final|opcode, byte(len(payload))), payload...)
 }
-
-// final marks a frame that is a whole message (RFC 6455 §5.2).
-const final = 0x80
 
 // form is the key under which a message's encoding is shared by all sessions.
 type form struct{}

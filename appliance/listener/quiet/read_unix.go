@@ -1,6 +1,6 @@
 //go:build unix
 
-package mqtt
+package quiet
 
 import (
 	"io"
