@@ -31,6 +31,8 @@ type link struct {
 	refused bool // Deliver said no; Ready is due when there is credit
 }
 
+var _ courier.Link = (*link)(nil)
+
 // Deliver implements [courier.Link]. Credit is the session's: window unacknowledged, MaxBytes queued;
 // but a message always fits into an empty queue.
 func (l *link) Deliver(d courier.Delivery) bool {

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/listener/mqtt/packet"
 	"edgepost/appliance/listener/quiet"
@@ -409,5 +408,3 @@ func (s *session) problemOf(err error, doing string) *message.Problem {
 	s.srv.o.Log.Error("MQTT request failed", "doing", doing, "client", s.client, "error", err)
 	return message.Problemf(codeInternal, "the appliance failed to %s; its log says why", doing)
 }
-
-var _ courier.Link = (*link)(nil)
