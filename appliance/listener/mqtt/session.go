@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/listener/mqtt/packet"
 	"edgepost/appliance/listener/quiet"
