@@ -395,3 +395,55 @@ func TestCarryingGoesOnWhileThereIsNoRoom(t *testing.T) {
 		}
 	}
 }
+
+// TestKeysLeaveASmallLogItsRoom: on a budget of 1 MiB ten thousand idempotency keys in ten minutes leave the log to the messages, and
+// the last of them are known, after a crash too.
+func TestKeysLeaveASmallLogItsRoom(t *testing.T) {
+	x := newBox(t, small, func(o *Options) { o.MaxBytes = 1 << 20 })
+	limit := x.tables.idem.limit
+	if limit < 1000 || limit >= 10_000 {
+		t.Fatalf("%d keys on 1 MiB", limit)
+	}
+	var ids []message.ID
+	put := func(n int) (message.StoredAs, error) {
+		m := message.New("a", fmt.Appendf(nil, "%0200d", n))
+		m.Key, m.From = fmt.Sprint("key ", n), "app"
+		as, err := x.PublishAll(ctx, []*message.Message{m})
+		if err != nil {
+			return message.StoredAs{}, err
+		}
+		return as[0], nil
+	}
+	for range 100 { // 2.6 MB
+		ms := make([]*message.Message, 100)
+		for i := range ms {
+			n := len(ids) + i
+			ms[i] = message.New("a", fmt.Appendf(nil, "%0200d", n))
+			ms[i].Key, ms[i].From = fmt.Sprint("key ", n), "app"
+		}
+		as, err := x.PublishAll(ctx, ms)
+		if err != nil {
+			t.Fatalf("after %d messages that nobody owes any more: %v", len(ids), err)
+		}
+		for _, a := range as {
+			ids = append(ids, a.ID)
+		}
+		x.settleAll()
+		x.pass()
+	}
+	x.snapshot()
+	if size := x.keep.snaps[0].size; size > 1<<20/8 {
+		t.Errorf("a snapshot takes %d bytes of a log of 1 MiB", size)
+	}
+	for range 2 {
+		for _, n := range []int{len(ids) - 1, len(ids) - limit/2, len(ids) - limit} {
+			if as, err := put(n); err != nil || !as.Replayed || as.ID != ids[n] {
+				t.Fatalf("key %d of %d again: %+v, %v", n, len(ids), as, err)
+			}
+		}
+		x.crash()
+	}
+	if as, err := put(0); err != nil || as.Replayed {
+		t.Errorf("the first key is known: %+v, %v", as, err)
+	}
+}

@@ -17,7 +17,8 @@ import (
 // refused, by the log's committer or before Publish returns: it must not block. The outbox owns m
 // from here on.
 //
-// A message whose idempotency key was used by the same publisher within the window gets the first
+// A message whose idempotency key was used by the same publisher within the window (ten minutes, and the last 16,384 keys,
+// or one for every 768 bytes of the log's budget if those are fewer) gets the first
 // one's answer with Replayed set, or [message.CodeKeyReused] when the body differs. A twin of a
 // publish that is still on its way to disk waits for it.
 func (b *Outbox) Publish(m *message.Message, done func(message.StoredAs, error)) {

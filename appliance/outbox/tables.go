@@ -10,10 +10,12 @@ import (
 	"edgepost/wal"
 )
 
-// The idempotency window: DESIGN §6.
+// The idempotency window: DESIGN §6. A snapshot has all the keys and the log keeps two or three, so on a budget below
+// 12 MiB there are fewer: one for every idemBudget bytes, which is a sixteenth of the budget in each snapshot.
 const (
-	idemKeys = 16_384
-	idemAge  = 10 * time.Minute
+	idemKeys   = 16_384
+	idemBudget = 768
+	idemAge    = 10 * time.Minute
 )
 
 // deadShare is the part of the log's budget that dead letters may keep: 5 %.
@@ -53,7 +55,7 @@ func (t *tables) due(d delayed) int64 { return later(d.Due, t.placed(d.Age)-d.Ag
 func (t *tables) init(budget int64, placed func(int64) int64) {
 	t.placed, t.idem.placed = placed, placed
 	t.running = make(map[[16]byte]*twins)
-	t.idem.by = make(map[[16]byte]idemEntry)
+	t.idem.by, t.idem.limit = make(map[[16]byte]idemEntry), int(max(1, min(idemKeys, budget/idemBudget)))
 	t.dead.limit = budget / deadShare
 }
 
@@ -149,13 +151,14 @@ func (t *tables) expires(seq uint64, at int64) {
 	}
 }
 
-// idemWindow remembers the last idemKeys idempotency keys for at most idemAge.
+// idemWindow remembers the last idempotency keys, up to its limit, for at most idemAge.
 //
 // Invariant: order holds every key of by once per put, oldest first; a key put twice is dropped at
 // its first turn only if the map still shows that turn.
 type idemWindow struct {
 	by     map[[16]byte]idemEntry
 	order  []idemTurn
+	limit  int
 	placed func(age int64) int64
 }
 
@@ -176,7 +179,7 @@ func (w *idemWindow) put(k [16]byte, e idemEntry) {
 	for len(w.order) > 0 {
 		first := w.order[0]
 		old, ok := w.by[first.key]
-		if stale := !ok || old.seq != first.seq; !stale && len(w.by) <= idemKeys && w.placed(e.age)-w.placed(old.age) <= int64(idemAge) {
+		if stale := !ok || old.seq != first.seq; !stale && len(w.by) <= w.limit && w.placed(e.age)-w.placed(old.age) <= int64(idemAge) {
 			return
 		} else if !stale {
 			delete(w.by, first.key)

@@ -24,7 +24,7 @@ func keyOf(n uint64) (k [16]byte) {
 }
 
 func TestWindowForgetsByNumberAndByAge(t *testing.T) {
-	w := &newTables(1).idem
+	w := &newTables(64 << 20).idem
 	age := int64(0)
 	for n := range uint64(3 * idemKeys) {
 		age += int64(time.Millisecond)
@@ -53,7 +53,7 @@ func TestWindowForgetsByNumberAndByAge(t *testing.T) {
 }
 
 func TestWindowWithAKeyPutAgain(t *testing.T) {
-	w := &newTables(1).idem
+	w := &newTables(64 << 20).idem
 	w.put(keyOf(1), idemEntry{seq: 1, age: 0})
 	w.put(keyOf(2), idemEntry{seq: 2, age: int64(idemAge)})
 	w.put(keyOf(1), idemEntry{seq: 3, age: int64(idemAge) + 1}) // its first life is over
@@ -61,7 +61,7 @@ func TestWindowWithAKeyPutAgain(t *testing.T) {
 	if e, ok := w.get(keyOf(1), 2*int64(idemAge)); !ok || e.seq != 3 {
 		t.Fatalf("%+v, %t", e, ok)
 	}
-	again := &newTables(1).idem
+	again := &newTables(64 << 20).idem
 	for _, s := range w.sections(2 * int64(idemAge)) {
 		r := reader{b: s[1:]}
 		k, v := [16]byte(r.take(16)), [16]byte(r.take(16))
