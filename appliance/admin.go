@@ -426,6 +426,7 @@ func (k *core) glance() courier.Status {
 func (k *core) WriteMetrics(w io.Writer) {
 	st := k.glance()
 	writeMetrics(w, &st)
+	k.writeTokenMetrics(w)
 	if k.extra != nil {
 		k.extra(w)
 	}

@@ -46,9 +46,10 @@ type Appliance struct {
 	mqtt  string // of MQTT, once it listens; "" when its default port was busy
 	mqtts string // of MQTT over TLS; "" like mqtt
 
-	asked   struct{ https, mqtt, mqtts bool } // somebody chose the address, so it must be free
-	tlsOff  string                            // why TLS is not served; "" it is
-	secured *room                             // of HTTPS; nil when it is not served
+	asked     struct{ https, mqtt, mqtts bool } // somebody chose the address, so it must be free
+	tlsOff    string                            // why TLS is not served; "" it is
+	tokensOff string                            // why no access tokens are issued; "" they are
+	secured   *room                             // of HTTPS; nil when it is not served
 
 	steps []step // what Stop undoes, newest first
 }
@@ -184,7 +185,7 @@ func ours(dir string) error {
 		switch e.Name() {
 		case "outbox", "registry", "clock", "clock.tmp":
 			return nil
-		case "lost+found", "keys", ".probe", "blobs", "tls", "jwks", "control.sock":
+		case "lost+found", "keys", ".probe", "blobs", "tls", "jwks", "oauth", "control.sock":
 		default:
 			return fmt.Errorf("data directory %s holds other things (%s) and nothing of edgepost; choose an empty one with -data", dir, e.Name())
 		}
@@ -260,6 +261,8 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	if a.cfg.AnonymousOpen() {
 		anonymous = &a.cfg.Access.Anonymous
 	}
+	k.recheck = make(chan struct{}, 1)
+	a.openIssuer()
 	tokens, err := a.trustIssuers()
 	if err != nil {
 		return err
@@ -324,8 +327,10 @@ func (a *Appliance) fillStatus(st *courier.Status) {
 	if !st.ClockTrusted {
 		st.Warnings = append(st.Warnings, "the clock is not trusted: it shows a time before this program was built, or before the last message")
 	}
-	if a.tlsOff != "" {
-		st.Warnings = append(st.Warnings, a.tlsOff)
+	for _, off := range []string{a.tlsOff, a.tokensOff} {
+		if off != "" {
+			st.Warnings = append(st.Warnings, off)
+		}
 	}
 	if a.core.certs != nil {
 		st.Warnings = append(st.Warnings, a.core.certs.Warnings()...)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"edgepost/appliance/guard/cert"
+	"edgepost/appliance/guard/oauth"
 	"edgepost/appliance/message"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 	Limits   LimitsConfig    `key:"limits"`
 	History  []HistoryConfig `key:"history"`
 	Issuers  []IssuerConfig  `key:"issuer"`
+	OAuth    OAuthConfig     `key:"oauth"`
 	Access   AccessConfig    `key:"access"`
 }
 
@@ -133,6 +135,8 @@ func (c Config) WithDefaults() Config {
 	or(&c.Delivery.BackoffMax, max(DefaultBackoffMax, c.Delivery.BackoffBase))
 	or(&c.Delivery.Window, DefaultWindow)
 	or(&c.Delivery.AckTimeout, DefaultAckTimeout)
+	or(&c.OAuth.Lifetime, oauth.DefaultLifetime)
+	or(&c.OAuth.Rotation, oauth.DefaultRotation)
 	or(&c.Limits.MaxMessage, message.MaxPayload)
 	or(&c.Limits.MaxBatch, DefaultMaxBatch)
 	or(&c.Limits.MaxSubscriptions, DefaultMaxSubs)
@@ -252,6 +256,7 @@ func (c *Config) mistakes() Mistakes {
 	k.count("limits.max_subscriptions", c.Limits.MaxSubscriptions, 100_000)
 	k.history(c.History)
 	k.issuers(c.Issuers)
+	k.oauth(c)
 	k.rules("access.anonymous", &c.Access.Anonymous)
 	return k.found
 }

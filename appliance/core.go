@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"edgepost/appliance/courier"
@@ -13,6 +14,7 @@ import (
 	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/guard/door"
 	"edgepost/appliance/guard/keyring"
+	"edgepost/appliance/guard/oauth"
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
@@ -38,7 +40,10 @@ type core struct {
 
 	acks        pulse.Histogram // how long publishes take
 	pulse       *pulse.Recorder
-	connections func() int // open now, all protocols
+	connections func() int    // open now, all protocols
+	issuer      *oauth.Server // nil: no access tokens are issued
+	wrongCodes  atomic.Int64  // user codes that no device had
+	recheck     chan struct{} // holds one signal: look at once whose token has ended
 
 	certs  *cert.Keeper           // nil: TLS is not served
 	kick   func(principal string) // ends the principal's connections

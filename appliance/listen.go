@@ -19,6 +19,7 @@ import (
 	"edgepost/appliance/listener/express"
 	"edgepost/appliance/listener/httpapi"
 	"edgepost/appliance/listener/mqtt"
+	"edgepost/appliance/listener/oauthapi"
 	"edgepost/appliance/listener/sse"
 	"edgepost/appliance/listener/ws"
 	"edgepost/appliance/message"
@@ -59,11 +60,7 @@ func (a *Appliance) listen() error {
 		broker.Kick(principal)
 		k.pulse.Kick(principal)
 	}
-	api, err := a.api([]httpapi.Mount{
-		{Pattern: "/v1/ws", Summary: "WebSocket", Handler: sockets},
-		{Pattern: "/v1/stream", Summary: "Server-Sent Events", Handler: streams},
-		{Pattern: "/mqtt", Summary: "MQTT over WebSocket", Handler: broker},
-	})
+	api, err := a.api(a.mounts(sockets, streams, broker))
 	if err != nil {
 		return err
 	}
@@ -97,7 +94,7 @@ func (a *Appliance) listen() error {
 	if err := errors.Join(a.listenMQTT(broker), a.listenSecure(web, broker)); err != nil {
 		return err
 	}
-	a.background("tokens", func(ctx context.Context) { k.endTokens(ctx, sockets, broker) })
+	a.background("tokens", func(ctx context.Context) { k.endTokens(ctx, sockets, broker, streams) })
 	a.onStop("websocket", sockets.Close)
 	k.connections = func() int { return places.taken() + a.secured.taken() + int(broker.Stats().Connections) }
 	a.background("memory", func(ctx context.Context) { trim(ctx, k.connections) })
@@ -119,6 +116,19 @@ func (a *Appliance) api(mounts []httpapi.Mount) (http.Handler, error) {
 			httpapi.Mount{Pattern: "/", Summary: "the dashboard", Files: true, Handler: page},
 			httpapi.Mount{Pattern: "/assets/{file}", Summary: "its files", Files: true, Handler: page}),
 	}), nil
+}
+
+// mounts are what other listeners serve beside the API.
+func (a *Appliance) mounts(sockets, streams, broker http.Handler) []httpapi.Mount {
+	list := []httpapi.Mount{
+		{Pattern: "/v1/ws", Summary: "WebSocket", Handler: sockets},
+		{Pattern: "/v1/stream", Summary: "Server-Sent Events", Handler: streams},
+		{Pattern: "/mqtt", Summary: "MQTT over WebSocket", Handler: broker},
+	}
+	for _, e := range oauthapi.Endpoints(&a.core, a.o.Log) {
+		list = append(list, httpapi.Mount{Method: e.Method, Pattern: e.Path, Summary: e.Summary, Handler: e.Handler})
+	}
+	return list
 }
 
 // listenMQTT opens the MQTT port. The default port may belong to a broker that is there already; that

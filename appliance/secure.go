@@ -103,7 +103,7 @@ func (a *Appliance) certified(next http.Handler) http.Handler {
 			return
 		}
 		if device != "" {
-			r = r.WithContext(auth.WithDevice(r.Context(), device))
+			r = r.WithContext(auth.WithDevice(r.Context(), device, cert.Thumbprint(r.TLS.PeerCertificates[0])))
 		}
 		next.ServeHTTP(w, r)
 	})

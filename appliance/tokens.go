@@ -16,6 +16,9 @@ import (
 // address begin to fetch their keys; one that cannot be reached is no reason not to start.
 func (a *Appliance) trustIssuers() (auth.Verifier, error) {
 	var list []jwt.Issuer
+	if a.core.issuer != nil {
+		list = append(list, a.core.issuer.Trust())
+	}
 	for _, c := range a.cfg.Issuers {
 		c = c.withDefaults()
 		keys, err := a.keysOf(&c)
@@ -56,11 +59,7 @@ func (a *Appliance) keysOf(c *IssuerConfig) (jwt.KeySource, error) {
 	}
 	r, err := jwt.NewRemote(jwt.RemoteOptions{
 		URL: c.KeysURL, CAFile: c.CAFile, Path: filepath.Join(a.cfg.Data, "jwks", c.Name+".json"), MaxStale: c.MaxStale, Log: a.o.Log,
-		Age: func() time.Duration { return time.Duration(a.clock.Now().Age) },
-		Since: func(kept time.Duration) time.Duration {
-			return time.Duration(a.clock.Now().Age - a.clock.Placed(int64(kept)))
-		},
-		Now: a.clock.Floored,
+		Age: a.age, Since: a.sinceAge, Now: a.clock.Floored,
 	})
 	if err != nil {
 		return nil, err
@@ -99,6 +98,7 @@ func (k *core) endTokens(ctx context.Context, listeners ...rechecker) {
 			return
 		case <-k.TokenUsed():
 			fresh = time.Now()
+		case <-k.recheck:
 		case <-due:
 		}
 		next = auth.Forever

@@ -28,6 +28,7 @@ func commands() []*command {
 	table = append(table, userCommands()...)
 	table = append(table, joinCommands()...)
 	table = append(table, certCommands()...)
+	table = append(table, oauthCommands()...)
 	table = append(table, accessCommands()...)
 	table = append(table, sendCommand(), listenCommand(), traceCommand(), sealKey())
 	table = append(table, deadCommands()...)

@@ -66,6 +66,8 @@ type Clock struct {
 	last   int64  // highest age handed out
 	floor  int64  // of the wall clock, unix ns
 
+	floorAge int64 // the age at which floor was the time, or a later one
+
 	anchor  moment // newest trusted moment before this boot; or before this start
 	latest  moment // newest trusted moment of this start
 	trusts  bool   // the wall clock was trusted when last asked
@@ -168,9 +170,12 @@ func (c *Clock) resumeLocked(last wal.Stamp) {
 }
 
 func (c *Clock) setFloorLocked() {
-	c.floor = max(oldest, c.anchor.wall)
+	c.floor, c.floorAge = max(oldest, c.anchor.wall), c.o.Boottime()+c.offset
 	if !c.o.Built.IsZero() {
 		c.floor = max(c.floor, c.o.Built.UnixNano())
+	}
+	if c.floor == c.anchor.wall {
+		c.floorAge = c.anchor.age
 	}
 }
 
@@ -234,15 +239,16 @@ func (c *Clock) Time() time.Time {
 	return time.Unix(0, s.Wall)
 }
 
-// Floored returns the wall time, or the floor while it is not trusted: for what must be judged by some time,
-// as certificates are.
+// Floored returns the wall time or, while it is not trusted, the earliest that it can be: the floor and what the machine
+// was on since. It is for what must be judged by some time, as certificates and tokens are.
 func (c *Clock) Floored() time.Time {
-	if t := c.Time(); !t.IsZero() {
-		return t
+	s := c.Now()
+	if s.Wall != 0 {
+		return time.Unix(0, s.Wall)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Unix(0, c.floor)
+	return time.Unix(0, c.floor+max(s.Age-c.floorAge, 0))
 }
 
 // Built is when the program was built, or 2026 where that is not known: no certificate made by it begins

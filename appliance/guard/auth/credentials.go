@@ -24,6 +24,7 @@ type Credentials struct {
 	Ticket  string     // a one-use ticket; only looked at when there is neither name nor token
 	Session string     // of a person who signed in; only looked at when there is nothing else
 	Device  string     // that the client's certificate has proved to be; "" none
+	Shown   string     // thumbprint of that certificate, x5t#S256; a token may be bound to it
 	Remote  netip.Addr // where the client connects from, for the throttle
 	Via     string     // the protocol, for people: "mqtt", "ws", "http"
 }
@@ -51,7 +52,9 @@ func HashToken(token string) [sha256.Size]byte { return sha256.Sum256([]byte(tok
 // [message.Problem] with [message.CodeUnauthorized]; it is never taken for "no credentials".
 func FromRequest(r *http.Request) (Credentials, error) {
 	c := Credentials{Remote: remoteAddr(r.RemoteAddr), Via: "http"}
-	c.Device, _ = r.Context().Value(deviceKey{}).(string)
+	if p, ok := r.Context().Value(deviceKey{}).(proof); ok {
+		c.Device, c.Shown = p.device, p.thumbprint
+	}
 	switch headers := r.Header.Values("Authorization"); len(headers) {
 	case 0:
 	case 1:
@@ -123,10 +126,12 @@ func unauthorized(format string, args ...any) *message.Problem {
 
 type deviceKey struct{}
 
-// WithDevice returns a request's context that says which device its connection's certificate is of. Who
-// puts it in has checked that the certificate counts now.
-func WithDevice(ctx context.Context, device string) context.Context {
-	return context.WithValue(ctx, deviceKey{}, device)
+type proof struct{ device, thumbprint string }
+
+// WithDevice returns a request's context that says which device its connection's certificate is of, and the
+// certificate's thumbprint. Who puts it in has checked that the certificate counts now.
+func WithDevice(ctx context.Context, device, thumbprint string) context.Context {
+	return context.WithValue(ctx, deviceKey{}, proof{device, thumbprint})
 }
 
 type grantKey struct{}

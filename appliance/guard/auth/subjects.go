@@ -108,6 +108,8 @@ func (a *Authenticator) subjectOf(ctx context.Context, c *Credentials) (*Grant, 
 	}
 	g := newSubject(id)
 	switch {
+	case id.Bound != "" && id.Bound != c.Shown:
+		return nil, unauthorized("the token is bound to a certificate that this connection does not show")
 	case id.StandsFor != "":
 		if g, err = a.standsFor(id, c.Name); err != nil {
 			return nil, err
@@ -179,7 +181,7 @@ func (a *Authenticator) entryOf(id *jwt.Identity) (Entry, bool) {
 	kind, name, _ := strings.Cut(id.StandsFor, "/")
 	e, ok := a.dir.Lookup(name)
 	return e, ok && e.Kind.String() == kind && (e.Kind == Device || e.Kind == Key) &&
-		(id.Credential == "" || id.Credential == CredentialMark(e.TokenHash))
+		(id.Credential == "" || id.Credential == CredentialMark(e.TokenHash) || id.Credential == CredentialMark(e.OldHash))
 }
 
 // CredentialMark names a credential in a token of our own issuer, without telling its hash.

@@ -27,7 +27,7 @@ func trusting(t *testing.T) (*Authenticator, *book, *fakeTime, func(change forge
 	}
 	a, b, ft := fixture(nil)
 	keys := jwt.Fixed{Set: set}
-	revoked := func(id string) bool { return strings.HasPrefix(id, "revoked") && ft.t.Unix() > 1_800_000_010 }
+	revoked := func(id *jwt.Identity) bool { return strings.HasPrefix(id.ID, "revoked") && ft.t.Unix() > 1_800_000_010 }
 	v, err := jwt.New(jwt.Options{
 		Issuers: []jwt.Issuer{
 			{Name: "corp", URL: idp().URL, Audience: []string{"edgepost"}, Keys: keys, AdminScope: "edge:admin", Revoked: revoked},

@@ -1,7 +1,10 @@
 package cert
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 )
 
@@ -24,6 +27,20 @@ func newConn(t *tls.Conn, w *wire, device string) *Conn {
 // Device is the device that the client's certificate names; "" without one. It was in the book when the
 // connection began; the connection is cut when it ends.
 func (c *Conn) Device() string { return c.device }
+
+// Thumbprint names the client's certificate; "" without one.
+func (c *Conn) Thumbprint() string {
+	if s := c.tls.ConnectionState(); len(s.PeerCertificates) > 0 {
+		return Thumbprint(s.PeerCertificates[0])
+	}
+	return ""
+}
+
+// Thumbprint names a certificate as the claim cnf.x5t#S256 of a token does that is bound to it (RFC 8705 §3.1).
+func Thumbprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
 
 // ConnectionState tells what the handshake agreed on.
 func (c *Conn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }

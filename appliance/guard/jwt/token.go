@@ -141,6 +141,20 @@ func (c claims) texts(name string) ([]string, error) {
 	return list, nil
 }
 
+// bound reads the claim cnf (RFC 7800): the thumbprint of the certificate that its bearer must show (RFC 8705 §3.1); "" when it
+// asks for nothing. Other proofs are not understood, and a token that asks for one is not for us.
+func (c claims) bound() (string, error) {
+	raw, ok := c["cnf"]
+	if !ok {
+		return "", nil
+	}
+	var cnf claims
+	if json.Unmarshal(raw, &cnf) != nil || len(cnf) != 1 || cnf["x5t#S256"] == nil {
+		return "", errors.New("its claim cnf asks for another proof than a certificate with a thumbprint (x5t#S256)")
+	}
+	return cnf.text("x5t#S256")
+}
+
 // maxDate is the end of the year 9999 in unix seconds: what is later is a mistake or an attack.
 const maxDate = 253402300799
 

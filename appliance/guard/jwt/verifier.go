@@ -48,8 +48,8 @@ type Issuer struct {
 
 	// Own marks our own issuer: a subject is then a principal of the register.
 	Own bool
-	// Revoked reports whether the token with that jti was revoked. nil: none is.
-	Revoked func(id string) bool
+	// Revoked reports whether a token was ended before its time. nil: none is.
+	Revoked func(id *Identity) bool
 }
 
 // Identity is what a verified token says. It is immutable.
@@ -60,6 +60,8 @@ type Identity struct {
 	Credential string    // of our own issuer: which credential of that principal it was issued for
 	Client     string    // client_id or clientid; may be ""
 	ID         string    // jti; may be ""
+	Scope      string    // scope, words with blanks between them
+	Bound      string    // cnf.x5t#S256: only who shows the certificate with that thumbprint may use it; "": it is not bound
 	ACL        *ACL      // nil: it has no claim acl
 	Admin      bool      // its scope has the issuer's admin scope
 	Issued     time.Time // iat; zero: it does not say
@@ -136,6 +138,12 @@ func newIssuer(i Issuer, cacheSize int) (*issuer, error) {
 	}
 	return is, nil
 }
+
+// Own reports whether our own issuer signed the token.
+func (id *Identity) Own() bool { return id.from != nil && id.from.Own }
+
+// Ends is the claim exp, without the leeway that Expires has.
+func (id *Identity) Ends() time.Time { return id.Expires.Add(-id.from.Leeway) }
 
 // Stats count tokens since the start.
 type Stats struct {
@@ -292,6 +300,9 @@ func (i *issuer) identity(c claims) (*Identity, error) {
 	if id.Issued, err = c.date("iat"); err != nil {
 		return nil, err
 	}
+	if id.Bound, err = c.bound(); err != nil {
+		return nil, err
+	}
 	return id, i.place(id, c)
 }
 
@@ -313,17 +324,14 @@ func (i *issuer) place(id *Identity, c claims) error {
 			id.StandsFor = "device/" + device
 		}
 	}
-	if i.AdminScope == "" {
-		return nil
-	}
 	scopes, err := c.texts("scope") // a text of words (RFC 8693 §4.2), or a list as some issuers write it
-	if err != nil {
-		return err
+	if err != nil && i.AdminScope == "" {
+		return nil // nobody asks
 	}
-	for _, s := range scopes {
-		id.Admin = id.Admin || slices.Contains(strings.Fields(s), i.AdminScope)
-	}
-	return nil
+	words := strings.Fields(strings.Join(scopes, " "))
+	id.Scope = strings.Join(words, " ")
+	id.Admin = i.AdminScope != "" && slices.Contains(words, i.AdminScope)
+	return err
 }
 
 // holds judges the token's dates.
@@ -359,5 +367,5 @@ func (v *Verifier) Left(id *Identity) time.Duration {
 
 // Revoked reports whether the token was ended before its time.
 func (v *Verifier) Revoked(id *Identity) bool {
-	return id.from.Revoked != nil && id.ID != "" && id.from.Revoked(id.ID)
+	return id.from.Revoked != nil && id.from.Revoked(id)
 }

@@ -169,7 +169,7 @@ func TestUntrustedClock(t *testing.T) {
 func TestRevoked(t *testing.T) {
 	f := idpA()
 	clock, revoked := now, ""
-	v := trust(t, &clock, func(i *jwt.Issuer) { i.Revoked = func(id string) bool { return id == revoked } }, f)
+	v := trust(t, &clock, func(i *jwt.Issuer) { i.Revoked = func(id *jwt.Identity) bool { return id.ID == revoked } }, f)
 	token := f.Token(now, forge.Claims{"jti": "one"})
 	id, err := v.Verify(t.Context(), token)
 	if err != nil || v.Left(id) != time.Hour+time.Minute {

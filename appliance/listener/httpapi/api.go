@@ -38,8 +38,9 @@ type Options struct {
 	WriteTimeout time.Duration                      // for one write of an answer; 0: 30 s
 }
 
-// Mount is a GET at a path that another handler serves, credentials included.
+// Mount is a call at a path that another handler serves, credentials included.
 type Mount struct {
+	Method  string // "": GET
 	Pattern string // "/v1/ws"
 	Summary string
 	Files   bool // HEAD is possible, too
@@ -92,7 +93,10 @@ func New(o Options) http.Handler {
 func mountRoutes(mounts []Mount) []route {
 	var rs []route
 	for _, m := range mounts {
-		rs = append(rs, route{method: http.MethodGet, pattern: m.Pattern, mount: m.Handler, leases: !m.Files})
+		if m.Method == "" {
+			m.Method = http.MethodGet
+		}
+		rs = append(rs, route{method: m.Method, pattern: m.Pattern, mount: m.Handler, leases: !m.Files})
 	}
 	return rs
 }

@@ -9,6 +9,7 @@ import (
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/guard/door"
+	"edgepost/appliance/guard/oauth"
 	"edgepost/appliance/guard/seal"
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
@@ -42,6 +43,20 @@ type Core interface {
 	Claims
 	Door
 	Auditor
+	AccessTokens
+}
+
+// AccessTokens is what administrators decide about the gateway's own issuer, see package oauthapi.
+type AccessTokens interface {
+	Issuer() string
+	TokenKeys(ctx context.Context, g *auth.Grant) ([]oauth.Key, error)
+	RotateTokenKeys(ctx context.Context, g *auth.Grant, end bool) error
+	RevokeTokens(ctx context.Context, g *auth.Grant, principal string) error
+	// DeviceRequest is what waits with a user code; principal is who is registered under its client's name.
+	DeviceRequest(ctx context.Context, g *auth.Grant, code string) (req oauth.Request, principal string, err error)
+	// ApproveDevice grants it, with keep together with a secret of the device's own.
+	ApproveDevice(ctx context.Context, g *auth.Grant, code string, keep bool) (client string, err error)
+	RefuseDevice(ctx context.Context, g *auth.Grant, code string) error
 }
 
 // Setup makes the first administrator.

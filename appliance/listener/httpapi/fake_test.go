@@ -297,8 +297,17 @@ type harness struct {
 	log *bytes.Buffer
 }
 
-// mounted are the paths of openapi.yaml that others serve.
-func mounted() []string { return []string{"/v1/ws", "/v1/stream", "/", "/assets/{file}"} }
+// mounted are the calls of openapi.yaml that others serve.
+func mounted(h http.Handler) []Mount {
+	var list []Mount
+	for _, pattern := range []string{"/v1/ws", "/v1/stream", "/", "/assets/{file}", "/oauth2/jwks", "/.well-known/oauth-authorization-server"} {
+		list = append(list, Mount{Pattern: pattern, Handler: h})
+	}
+	for _, name := range []string{"token", "device_authorization", "revoke", "introspect"} {
+		list = append(list, Mount{Method: http.MethodPost, Pattern: "/oauth2/" + name, Handler: h})
+	}
+	return list
+}
 
 func start(t *testing.T, change ...func(*Options)) *harness {
 	t.Helper()
@@ -307,9 +316,7 @@ func start(t *testing.T, change ...func(*Options)) *harness {
 		Core: s.fakeCore, Version: "v1.2", Log: slog.New(slog.NewTextHandler(s.log, nil)),
 		Gateway: func() string { return "ep-test" },
 		Now:     func() (time.Time, bool) { return time.Unix(1_800_000_000, 0), true },
-	}
-	for _, pattern := range mounted() {
-		o.Mounts = append(o.Mounts, Mount{Pattern: pattern, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
+		Mounts:  mounted(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })),
 	}
 	for _, f := range change {
 		f(&o)

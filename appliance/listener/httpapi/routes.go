@@ -37,7 +37,7 @@ func (a *api) routes() []route {
 }
 
 func (a *api) adminRoutes() []route {
-	rs := slices.Concat(a.registerRoutes(), a.enrolRoutes(), a.peopleRoutes(), a.watchRoutes(), []route{
+	rs := slices.Concat(a.registerRoutes(), a.enrolRoutes(), a.peopleRoutes(), a.watchRoutes(), a.oauthRoutes(), []route{
 		{method: get, pattern: "/v1/dead", query: []string{"after", "limit"}, serve: a.listDead},
 		{method: get, pattern: "/v1/dead/{entry}", serve: a.showDead},
 		{method: post, pattern: "/v1/dead/{entry}/requeue", serve: a.requeue},
@@ -52,6 +52,7 @@ func (a *api) adminRoutes() []route {
 		{method: get, pattern: "/healthz", open: true, serve: a.health},
 		{method: get, pattern: "/openapi.yaml", open: true, serve: a.openAPI},
 		{method: get, pattern: "/glance.json", open: true, serve: a.showGlance},
+		{method: get, pattern: "/device", query: []string{"user_code"}, open: true, serve: a.devicePage},
 	}...)
 }
 

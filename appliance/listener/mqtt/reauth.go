@@ -66,12 +66,18 @@ func (s *session) authenticate(p *packet.Packet) (*auth.Grant, *message.Problem)
 	return s.check(string(p.Username), string(p.Password))
 }
 
+// certified is a connection over TLS whose client may have shown a certificate.
+type certified interface {
+	Device() string     // that the certificate names; "" none
+	Thumbprint() string // of the certificate
+}
+
 func (s *session) check(name, token string) (*auth.Grant, *message.Problem) {
 	ctx, cancel := s.srv.request()
 	defer cancel()
 	c := auth.Credentials{Name: name, Token: token, Remote: s.remote, Via: "mqtt"}
-	if proved, ok := s.conn.(interface{ Device() string }); ok { // by a certificate, over TLS
-		c.Device = proved.Device()
+	if proved, ok := s.conn.(certified); ok && proved.Device() != "" {
+		c.Device, c.Shown = proved.Device(), proved.Thumbprint()
 	}
 	g, err := s.srv.o.Authenticator.Authenticate(ctx, c)
 	if err != nil {

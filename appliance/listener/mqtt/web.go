@@ -74,7 +74,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.release(nil)
 		return // the upgrader has answered
 	}
-	s.begin(&webConn{ws: conn, device: c.Device}, c.Remote, early)
+	s.begin(&webConn{ws: conn, device: c.Device, shown: c.Shown}, c.Remote, early)
 }
 
 // early is what the request itself proves; nil when it carries nothing.
@@ -125,12 +125,16 @@ func refuseHTTP(w http.ResponseWriter, status int, p *message.Problem) {
 type webConn struct {
 	ws     *websocket.Conn
 	device string    // that the client's certificate names; "" none
+	shown  string    // thumbprint of that certificate
 	frame  io.Reader // nil: at the end of a frame
 	once   sync.Once
 }
 
 // Device is the device of the client's certificate; "" without one.
 func (c *webConn) Device() string { return c.device }
+
+// Thumbprint names the client's certificate; "" without one.
+func (c *webConn) Thumbprint() string { return c.shown }
 
 var errText = errors.New("mqtt: a WebSocket frame that is not binary") // [MQTT-6.0.0-1]
 

@@ -56,7 +56,7 @@ type Server struct {
 	buffers sync.Pool
 
 	mu      sync.Mutex
-	streams map[*stream]string // whose each is
+	streams map[*stream]*auth.Grant // whose each is
 }
 
 // New makes a server. It starts no goroutine: each stream runs on its request's.
@@ -70,7 +70,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, buffers: sync.Pool{New: func() any { return new([]byte) }}, streams: make(map[*stream]string)}
+	return &Server{o: o, buffers: sync.Pool{New: func() any { return new([]byte) }}, streams: make(map[*stream]*auth.Grant)}
 }
 
 func or[T int | int64 | time.Duration](v *T, def T) {
@@ -83,18 +83,31 @@ func or[T int | int64 | time.Duration](v *T, def T) {
 func (s *Server) Kick(principal string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for t, whose := range s.streams {
-		if whose == principal {
+	for t, g := range s.streams {
+		if g.Principal() == principal {
 			t.Lost(courier.Removed)
 		}
 	}
 }
 
-// know has Kick find the stream until forget is called.
-func (s *Server) know(t *stream, principal string) (forget func()) {
+// Recheck ends every stream whose grant holds no more. left says how long a grant holds; 0: not any more. It returns
+// [auth.Forever]: a stream watches for the end of its own token.
+func (s *Server) Recheck(left func(*auth.Grant) time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.streams[t] = principal
+	for t, g := range s.streams {
+		if left(g) == 0 {
+			t.signal()
+		}
+	}
+	return auth.Forever
+}
+
+// know has Kick and Recheck find the stream until forget is called.
+func (s *Server) know(t *stream, g *auth.Grant) (forget func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[t] = g
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -119,7 +132,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := newStream(s.o.Queue, s.o.QueueBytes)
-	defer s.know(t, grant.Principal())()
+	defer s.know(t, grant)()
 	a, gap, err := s.o.Core.Subscribe(r.Context(), grant, req, t, courier.AttachOptions{AutoSettle: true})
 	if err != nil {
 		s.o.Refuse(w, r, err)

@@ -99,7 +99,7 @@ func (s *session) authenticate(name, token string) (*auth.Grant, *message.Proble
 	if s.early != nil && !s.welcomeNow {
 		ctx = auth.WithGrant(ctx, s.early)
 	}
-	g, err := s.h.o.Authenticator.Authenticate(ctx, auth.Credentials{Name: name, Token: token, Remote: s.remote, Via: "ws"})
+	g, err := s.h.o.Authenticator.Authenticate(ctx, auth.Credentials{Name: name, Token: token, Shown: s.shown, Remote: s.remote, Via: "ws"})
 	if err != nil {
 		return nil, s.h.problem(err, "authenticate")
 	}

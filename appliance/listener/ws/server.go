@@ -238,7 +238,7 @@ func (h *Handler) admit(r *http.Request) (*session, int, *message.Problem) {
 		return nil, statusOf(p), p
 	}
 	c.Via = "ws"
-	s := &session{h: h, name: h.o.Session(), remote: c.Remote, nextSub: 1}
+	s := &session{h: h, name: h.o.Session(), remote: c.Remote, shown: c.Shown, nextSub: 1}
 	s.wake.L = &s.mu
 	s.early, _ = auth.GrantFrom(r.Context())
 	if c.Empty() {

@@ -55,6 +55,7 @@ type session struct {
 	raw    syscall.RawConn // of conn, for the crew; nil: it has none
 	name   string
 	remote netip.Addr
+	shown  string      // thumbprint of the client's certificate; "" none
 	early  *auth.Grant // what the upgrade request itself proved; nil when nothing
 
 	// Owned by the reader.
