@@ -1,6 +1,8 @@
 package codec
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"hash/fnv"
 	"net/url"
@@ -323,4 +325,16 @@ func plainTime(m *message.Message) string {
 		return ""
 	}
 	return m.Time.UTC().Format(timeLayout)
+}
+
+// EventKey is the idempotency key of an event that came without one: (source, id) names an
+// occurrence once and for all (CloudEvents 1.0 §3.1.1). A source is a URI reference and so has no
+// space.
+func EventKey(e *message.Event) string {
+	key := "ce " + e.Source + " " + e.ID
+	if len(key) <= message.MaxAttributeBytes {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return "ce " + base64.RawStdEncoding.EncodeToString(sum[:])
 }

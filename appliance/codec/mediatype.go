@@ -31,6 +31,12 @@ func IsEvent(mediaType string) bool {
 	return foldPrefix(t, "application/cloudevents+")
 }
 
+// CanDecode reports whether [DecodeEvent] knows the format of the media type.
+func CanDecode(mediaType string) bool {
+	_, err := structured(mediaType, EventJSON, EventXML, EventProtobuf)
+	return err == nil
+}
+
 // IsBatch reports whether the media type, parameters or not, is a batch of events.
 func IsBatch(mediaType string) bool {
 	t, _ := essence(mediaType)

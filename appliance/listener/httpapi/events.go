@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"net/http"
 	"slices"
 	"strings"
@@ -108,24 +106,12 @@ func (a *api) addressEvent(c *call, m *message.Message) error {
 		return err
 	}
 	if m.Key == "" {
-		m.Key = eventKey(&m.Event)
+		m.Key = codec.EventKey(&m.Event)
 	}
 	if int64(len(m.Payload)) > a.MaxMessage {
 		return message.Problemf(message.CodeTooLarge, "the event's data has %d bytes; the limit is %d", len(m.Payload), a.MaxMessage)
 	}
 	return m.Check()
-}
-
-// eventKey is the idempotency key of an event that came without one: (source, id) names an
-// occurrence once and for all (CloudEvents 1.0 §3.1.1). A source is a URI reference and so has no
-// space.
-func eventKey(e *message.Event) string {
-	key := "ce " + e.Source + " " + e.ID
-	if len(key) <= message.MaxAttributeBytes {
-		return key
-	}
-	sum := sha256.Sum256([]byte(key))
-	return "ce " + base64.RawStdEncoding.EncodeToString(sum[:])
 }
 
 // publishBatch stores all events or none.

@@ -73,8 +73,11 @@
 //	user properties             a CloudEvent, in the binary mode of its MQTT binding: id, source, type, …
 //	specversion, id, source,    under their own names, datacontenttype as the content type; a message
 //	type and what belongs to    expiry counts more than the attribute ttl. What is no whole event stays
-//	an event                    properties. An event goes out so whatever protocol it came by; before 5.0,
-//	                            and in structured mode, it is its payload
+//	an event                    properties. An event goes out so whatever protocol it came by; before 5.0
+//	                            it is its payload
+//	content type                an event in structured mode: refused with 0x83 when it is none. A batch, which the
+//	application/cloudevents     binding does not have, and other formats are payloads. Source and id are
+//	+json, +xml, +protobuf      the idempotency key of an event by QoS 1: the same one again is stored once
 //	user property "receipt"     "each" or "final" asks for receipts on $edge/receipt/<name>/<id>
 //	                            and, where the publisher itself may publish and receive, on the response
 //	                            topic with the correlation data and the same user property

@@ -50,6 +50,25 @@ func TestEventsBetweenHTTPAndMQTT(t *testing.T) {
 		< puback id=2 code=10
 		> publish t=nowhere q=2 id=3 p=x
 		< pubrec id=3 code=10`)
+	// Structured, over MQTT and over HTTP: whoever sends it again, it is the same event.
+	const e4 = `{"specversion":"1.0","id":"e4","source":"/shop","type":"sold","time":"2026-11-29T08:00:00Z","datacontenttype":"text/plain","data":"hi"}`
+	play("> publish t=shop/c q=1 id=4 ct=application/cloudevents+json pf=1 p=" + e4 + `
+		< puback id=4
+		use d
+		< publish t=shop/b q=1 id=2 p={} ct=* u.specversion=1.0 u.id=e2 u.source=* u.type=* u.subject=s u.time=* u.partitionkey=* u.priority=* u.epid=* u.epseq=*
+		< publish t=shop/c q=1 id=3 p=hi ct=text/plain u.specversion=1.0 u.id=e4 u.source=/shop u.type=sold u.subject=shop/c u.time=2026-11-29T08:00:00Z u.priority=4 u.epid=* u.epseq=*`)
+	if req, err = http.NewRequestWithContext(t.Context(), "POST", "http://"+s.app.Addr()+"/v1/messages?topic=shop/c", strings.NewReader(e4)); err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/cloudevents+json")
+	if got := status(t, req, nil); got != http.StatusCreated {
+		t.Fatalf("the event again: status %d", got)
+	}
+	play(`use p
+		> publish t=shop/c q=1 id=5 ct=application/cloudevents+json p={"specversion":"1.0","id":"e4","source":"/shop","type":"sold","data":"else"}
+		< puback id=5 code=83 reason=*
+		use d
+		silent`)
 	if req, err = http.NewRequestWithContext(t.Context(), "GET", "http://"+s.app.Addr()+"/v1/messages?topic=shop/b", nil); err != nil {
 		t.Fatal(err)
 	}

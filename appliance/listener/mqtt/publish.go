@@ -51,12 +51,12 @@ func (s *session) publish(p *packet.Packet) bool {
 	if code != packet.Success {
 		return s.bye(code, "")
 	}
-	if p.QoS == 0 && len(p.Payload) > s.srv.o.MaxMessage {
-		s.srv.count.refuses.Add(1)
-		return true
-	}
 	if p.QoS == 0 {
-		m := newMessage(topic, s.client, p)
+		m, err := s.message(topic, p)
+		if err != nil {
+			s.srv.count.refuses.Add(1)
+			return true
+		}
 		m.Volatile = m.Volatile && !s.srv.owed(m.Topic)
 		return s.publishAndForget(m)
 	}
@@ -68,11 +68,11 @@ func (s *session) publish(p *packet.Packet) bool {
 	if a == nil {
 		return ok
 	}
-	if len(p.Payload) > s.srv.o.MaxMessage {
-		s.answer(a, message.Problemf(message.CodeTooLarge, "the payload has %d bytes; the limit is %d", len(p.Payload), s.srv.o.MaxMessage))
+	m, err := s.message(topic, p)
+	if err != nil {
+		s.answer(a, err)
 		return true
 	}
-	m := newMessage(topic, s.client, p)
 	if s.v == packet.V5 && s.srv.o.Reaches != nil && !s.srv.o.Reaches(m.Topic) {
 		a.code = packet.NoMatchingSubscribers // 5.0 §3.4.2.1; kept when the message is stored
 	}
@@ -135,6 +135,28 @@ func (s *session) topic(p *packet.Packet) (string, byte) {
 		return "", packet.ProtocolError
 	}
 	return s.named[n-1], packet.Success
+}
+
+// message translates a PUBLISH, if it is not too large and no broken event.
+func (s *session) message(topic string, p *packet.Packet) (*message.Message, error) {
+	event := structured(p)
+	if !event && len(p.Payload) > s.srv.o.MaxMessage {
+		return nil, s.tooLarge(len(p.Payload))
+	}
+	m := newMessage(topic, s.client, p)
+	if event {
+		if err := unwrap(m); err != nil {
+			return nil, err
+		}
+		if len(m.Payload) > s.srv.o.MaxMessage {
+			return nil, s.tooLarge(len(m.Payload))
+		}
+	}
+	return m, nil
+}
+
+func (s *session) tooLarge(n int) error {
+	return message.Problemf(message.CodeTooLarge, "the payload has %d bytes; the limit is %d", n, s.srv.o.MaxMessage)
 }
 
 // newMessage translates a PUBLISH of any version; slices are copied, because the input is read over.
@@ -340,7 +362,8 @@ func (s *session) publishCode(p *message.Problem) (code byte, reason string, sil
 		code = packet.QuotaExceeded
 	case message.CodeUnknownDevice, message.CodeUnknownGroup, message.CodeBadTopic:
 		code = packet.TopicNameInvalid
-	case message.CodeBadUTF8, message.CodeBadRequest:
+	case message.CodeBadUTF8, message.CodeBadRequest, message.CodeBadJSON, message.CodeBadMediaType, message.CodeBadName,
+		message.CodeKeyReused, message.CodeInFlight:
 		code = packet.ImplementationSpecificError
 	case message.CodeUnavailable, message.CodeTimeout: // it may come again, and be stored
 		return packet.ServerShuttingDown, "", true

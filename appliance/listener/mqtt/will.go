@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"edgepost/appliance/codec"
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/listener/mqtt/packet"
@@ -85,6 +86,11 @@ func (s *session) readWill(p *packet.Packet, g *auth.Grant) (*will, *message.Pro
 	m.QoS, m.Retain, m.Client = message.QoS(p.Will.QoS), p.Will.Retain, s.client
 	m.Volatile = m.QoS == message.AtMostOnce && !m.Retain && !s.srv.owed(topic)
 	takeProps(m, &p.Will.Props)
+	if ct := m.ContentType; ct != "" && codec.CanDecode(ct) {
+		if err := unwrap(m); err != nil {
+			return nil, s.problemOf(err, "read the will")
+		}
+	}
 	if err := m.Check(); err != nil {
 		return nil, s.problemOf(err, "read the will")
 	}
