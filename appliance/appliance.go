@@ -96,6 +96,9 @@ func (a *Appliance) Start(ctx context.Context) (err error) {
 	if err := a.openCertificates(); err != nil {
 		return err
 	}
+	if err := a.startBridges(ctx); err != nil {
+		return err
+	}
 	return a.listen()
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"edgepost/appliance/bridge"
 	"edgepost/appliance/guard/cert"
 	"edgepost/appliance/guard/oauth"
 	"edgepost/appliance/message"
@@ -39,6 +40,7 @@ type Config struct {
 	Issuers  []IssuerConfig  `key:"issuer"`
 	OAuth    OAuthConfig     `key:"oauth"`
 	Access   AccessConfig    `key:"access"`
+	Bridges  []bridge.Config `key:"bridge"`
 }
 
 // HTTPConfig is section [http]: the API, WebSocket, SSE and the page.
@@ -258,6 +260,7 @@ func (c *Config) mistakes() Mistakes {
 	k.issuers(c.Issuers)
 	k.oauth(c)
 	k.rules("access.anonymous", &c.Access.Anonymous)
+	k.bridges(c.Bridges)
 	return k.found
 }
 

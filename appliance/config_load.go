@@ -170,17 +170,10 @@ func (l *loader) section(prefix string, table map[string]any, into reflect.Value
 	}
 }
 
-// connectors are the sections of the bridges that exist in edgepost but not in this program.
-var connectors = [...]string{"mqtt", "kafka", "rabbitmq", "amqp", "stomp", "webhook"}
-
 func (l *loader) unknown(key, name string, val any, section reflect.Type) {
 	what := "key"
 	if isTable(val) {
 		what = "section"
-	}
-	if key == "bridge" {
-		l.mistake(key, "no connector is compiled into this program (%s come as bridges); remove the section", strings.Join(connectors[:], ", "))
-		return
 	}
 	allowed := keysOf(section)
 	if near := Nearest(name, allowed); near != "" {
@@ -222,6 +215,8 @@ func (l *loader) set(key string, val any, field reflect.Value) {
 		*p, err = duration(val)
 	case *[]string:
 		*p = listOf[string](l, key, val)
+	case *map[string]string:
+		*p = l.options(key, val)
 	case *[]message.Filter:
 		*p = listOf[message.Filter](l, key, val)
 	default:
@@ -255,6 +250,27 @@ func (l *loader) sections(key string, val any, into reflect.Value) {
 	for i, t := range tables {
 		l.section(at(key, i)+".", t, into.Index(i))
 	}
+}
+
+// options reads a section whose keys somebody else checks.
+func (l *loader) options(key string, val any) map[string]string {
+	table, ok := val.(map[string]any)
+	if !ok {
+		l.mistake(key, "it is a section; write [%s] on a line of its own and its keys below", key)
+		return nil
+	}
+	out := make(map[string]string, len(table))
+	for name, v := range table {
+		switch v := v.(type) {
+		case string:
+			out[name] = v
+		case int64, bool:
+			out[name] = fmt.Sprint(v)
+		default:
+			l.mistake(key+"."+quoteKey(name), "%s", wrongType("a string, a whole number, true or false", v))
+		}
+	}
+	return out
 }
 
 func listOf[T ~string](l *loader, key string, val any) []T {

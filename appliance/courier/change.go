@@ -176,7 +176,7 @@ func (s *shard) meanwhile(sub *subscription, ch *outbox.Change, at uint64, befor
 					newer[m.Topic] = m
 				}
 			}
-			if !slices.ContainsFunc(before, func(f message.Filter) bool { return f.Match(m.Topic) }) {
+			if !slices.ContainsFunc(before, func(f message.Filter) bool { return f.Match(m.Topic) }) && !sub.spec.excludes(m) {
 				sub.state.Owe(m.Seq, m.Urgent())
 			}
 			return true

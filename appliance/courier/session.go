@@ -187,6 +187,16 @@ func (c *Courier) PublishNoted(m *message.Message, name string, list []Note, don
 	c.ob.PublishNoted(m, &outbox.Notes{Sub: id, List: list}, done)
 }
 
+// PublishAllNoted stores messages and notes of a durable subscription in one frame, all or none, and returns after
+// the fsync. There may be no messages. It cannot be given up halfway: the log always answers.
+func (c *Courier) PublishAllNoted(ms []*message.Message, name string, list []Note) error {
+	_, id, err := c.find(name)
+	if err != nil {
+		return err
+	}
+	return c.ob.PublishAllNoted(ms, &outbox.Notes{Sub: id, List: list})
+}
+
 // Retained returns the retained messages that the filter selects.
 func (c *Courier) Retained(ctx context.Context, f message.Filter) ([]*message.Message, error) {
 	defer c.ob.Hold()()

@@ -331,7 +331,10 @@ func (s *shard) owe(sub *subscription, e *outbox.Entry) {
 			s.refuse(sub, e.Seq)
 		}
 		return
-	case Inbox, Named, Live, Session, Shared, Will:
+	case Inbox, Named, Live, Session, Shared, Will, Bridge:
+	}
+	if sub.spec.excludes(e.Msg) {
+		return
 	}
 	sub.state.Owe(e.Seq, e.Msg.Urgent())
 	if s.live && sub.state.Depth()%limitEvery == 0 {

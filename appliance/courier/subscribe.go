@@ -73,7 +73,7 @@ func (c *Courier) ensure(ctx context.Context, spec Spec, after message.ID) (crea
 
 func (s *Spec) equal(t *Spec) bool {
 	return s.Owner == t.Owner && s.Kind == t.Kind && s.TTL == t.TTL && s.MaxAttempts == t.MaxAttempts &&
-		s.Window == t.Window && s.Keep == t.Keep && slices.Equal(s.Filters, t.Filters)
+		s.Window == t.Window && s.Keep == t.Keep && s.NotFrom == t.NotFrom && slices.Equal(s.Filters, t.Filters)
 }
 
 // lockName serializes what is done to one name.
@@ -120,7 +120,7 @@ func (c *Courier) debtsFrom(ctx context.Context, ch *outbox.Change, spec *Spec, 
 	age := c.ob.Age()
 	for _, f := range spec.Filters {
 		if err := c.ob.Scan(f, first, head, func(m *message.Message) bool {
-			if at := c.expiry(spec, m); at == 0 || at > age {
+			if at := c.expiry(spec, m); (at == 0 || at > age) && !spec.excludes(m) {
 				note(&all, &urgent, m)
 			}
 			return ctx.Err() == nil

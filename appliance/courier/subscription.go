@@ -27,6 +27,7 @@ const (
 	Will     Kind = "will"     // nobody connects, owes nothing: see [KeptWill]
 	Final    Kind = "final"    // nobody connects: owes what a final receipt is still due for
 	Refused  Kind = "refused"  // nobody connects: what it owes ends as a dead letter at once, see [Courier.Bury]
+	Bridge   Kind = "bridge"   // of a bridge to an upstream; ends with the bridge only
 )
 
 // Spec describes a subscription. It is stored in the log as JSON.
@@ -43,6 +44,7 @@ type Spec struct {
 	Expiry      time.Duration    `json:"expiry,omitempty"`       // Session, Shared: ends when nobody linked for so long; 0: never
 	Meta        json.RawMessage  `json:"meta,omitempty"`         // the protocol's own, kept with the subscription
 	Token       string           `json:"token,omitempty"`        // Will: see [KeptWill]
+	NotFrom     string           `json:"not_from,omitempty"`     // what this publisher sent is not owed: it came from there
 }
 
 // internal reports whether no link ever attaches.
@@ -128,6 +130,9 @@ func (s *subscription) free() *attachment {
 	}
 	return nil
 }
+
+// excludes reports whether the message is not owed although a filter selects it.
+func (s *Spec) excludes(m *message.Message) bool { return s.NotFrom != "" && m.From == s.NotFrom }
 
 // matches reports whether one of the filters selects the topic.
 func (s *subscription) matches(t message.Topic) bool {

@@ -99,6 +99,31 @@ func (b *Outbox) PublishTo(m *message.Message, target uint64, n *Notes, done fun
 	})
 }
 
+// PublishAllNoted stores messages and notes in one frame, all or none, and returns after the fsync. The messages'
+// idempotency keys are not looked at.
+func (b *Outbox) PublishAllNoted(ms []*message.Message, n *Notes) error {
+	if len(ms) > 0 && b.full.Load() {
+		return b.overBudget()
+	}
+	recs := make([]wal.Record, 0, len(ms)+1)
+	for _, m := range ms {
+		e := &Entry{Kind: KindMessage, Msg: m, Held: m.Delay > 0}
+		recs = append(recs, wal.Record{Data: appendMessage(nil, m, 0, 0, nil), Tag: e})
+	}
+	if len(n.List) > 0 {
+		recs = append(recs, noteRecord(n))
+	}
+	if len(recs) == 0 {
+		return nil
+	}
+	done := make(chan error, 1)
+	b.log.Append(recs, func(_ uint64, err error) { done <- err })
+	if err := <-done; err != nil {
+		return storageProblem(err)
+	}
+	return nil
+}
+
 // NoteWait is Note for callers that wait.
 func (b *Outbox) NoteWait(ctx context.Context, n *Notes) error {
 	done := make(chan error, 1)

@@ -41,7 +41,8 @@ func houses() []house {
 		{path: "appliance/listener/mqtt", floor: 7, with: ours("listener/mqtt/packet"), never: append(ours("outbox/...", "bridge/..."), "edgepost/wal")},
 		{path: "appliance/listener/mqtt/packet", floor: 7, never: append(ours("..."), world...)}, // a codec: pure, and its listener's own
 		{path: "appliance/listener/quiet", floor: 2},
-		{path: "appliance/bridge/...", floor: 7, never: append(ours("outbox/...", "listener/..."), "edgepost/wal")},
+		{path: "appliance/bridge/...", floor: 7, with: ours("bridge"), never: append(ours("outbox/...", "listener/..."), "edgepost/wal")},
+		{path: "appliance/bridge/mapping", floor: 2, never: append([]string{"sync/..."}, world...)},
 		{path: "appliance/courier", floor: 6, never: []string{"edgepost/wal"}},
 		{path: "appliance/outbox", floor: 5},
 		{path: "appliance/registry", floor: 4},
@@ -67,7 +68,7 @@ func ours(names ...string) []string {
 }
 
 // pure are the packages that take the time as an argument.
-var pure = []string{"appliance/message", "appliance/delivery", "appliance/codec", "appliance/blob", "appliance/listener/mqtt/packet"}
+var pure = []string{"appliance/message", "appliance/delivery", "appliance/codec", "appliance/blob", "appliance/listener/mqtt/packet", "appliance/bridge/mapping"}
 
 // covers reports whether the pattern is the path, or "x/..." and the path is x or below it.
 func covers(pattern, path string) bool {

@@ -16,6 +16,7 @@ const (
 	Owner   // who can open the control socket
 	User    // a person who signed in with a password
 	Subject // of a configured issuer: who has a JSON Web Token that stands for nobody registered
+	Bridge  // to an upstream, configured by an administrator
 )
 
 func (k Kind) String() string {
@@ -28,6 +29,8 @@ func (k Kind) String() string {
 		return "key"
 	case Owner:
 		return "owner"
+	case Bridge:
+		return "bridge"
 	case Subject:
 		return "jwt"
 	case User:

@@ -1,0 +1,248 @@
+package bridge
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"edgepost/appliance/bridge/mapping"
+	"edgepost/appliance/message"
+)
+
+// Config is one bridge as a person writes it: one [[bridge]] of the configuration file, or the body of
+// PUT /v1/bridges/{name}. Zero fields take the defaults named beside them, see [Config.WithDefaults].
+type Config struct {
+	Name string   `key:"name" json:"name"` // its principal is bridge/<name>
+	Kind string   `key:"kind" json:"kind"`
+	URLs []string `key:"urls" json:"urls"` // tried in turn
+
+	Username     string `key:"username" json:"username,omitempty"`
+	PasswordFile string `key:"password_file" json:"password_file,omitempty"` // read again for each connection, as all files here
+	TokenFile    string `key:"token_file" json:"token_file,omitempty"`       // a bearer token or JWT in place of a password
+	CAFile       string `key:"ca_file" json:"ca_file,omitempty"`             // PEM; default: the system's authorities
+	CertFile     string `key:"cert_file" json:"cert_file,omitempty"`         // PEM client certificate …
+	KeyFile      string `key:"key_file" json:"key_file,omitempty"`           // … and its key
+	ServerName   string `key:"server_name" json:"server_name,omitempty"`     // the name in the upstream's certificate; default: the host of the address
+
+	Up      Up                `key:"up" json:"up"`
+	Down    Down              `key:"down" json:"down"`
+	Options map[string]string `key:"options" json:"options,omitempty"` // of the connector
+}
+
+// Up is section [bridge.up]: what goes out. Without filters nothing does.
+type Up struct {
+	Filters []message.Filter `key:"filters" json:"filters,omitempty"`
+	To      string           `key:"to" json:"to,omitempty"`         // template of the address; default "ep/v1/default/${gw}/up/${topic}"
+	Key     string           `key:"key" json:"key,omitempty"`       // template of the partition or group key; default "${device}"
+	Format  string           `key:"format" json:"format,omitempty"` // event, structured or raw; default event
+
+	Window      int           `key:"window" json:"window,omitempty"`             // most messages on their way, unconfirmed; default 256
+	WindowBytes int64         `key:"window_bytes" json:"window_bytes,omitempty"` // and most of their payload bytes; default 1 MiB
+	Batch       int           `key:"batch" json:"batch,omitempty"`               // most messages handed over together; default 64
+	BatchBytes  int64         `key:"batch_bytes" json:"batch_bytes,omitempty"`   // and most bytes; default 256 KiB
+	Linger      time.Duration `key:"linger" json:"linger,omitempty"`             // wait so long for a batch to fill; default 0
+
+	TTL         time.Duration `key:"ttl" json:"ttl,omitempty"`                   // older messages are not forwarded any more; default: by their own time to live only
+	MaxAttempts int           `key:"max_attempts" json:"max_attempts,omitempty"` // tries of a message that the upstream refuses, before the dead letters; default 8
+}
+
+// Down is section [bridge.down]: what comes in. Without from nothing does.
+type Down struct {
+	From    []string         `key:"from" json:"from,omitempty"`       // what to receive, in the upstream's own terms
+	To      string           `key:"to" json:"to,omitempty"`           // template of the topic; default: the event's subject
+	Format  string           `key:"format" json:"format,omitempty"`   // auto, structured or raw; default auto
+	Publish []message.Filter `key:"publish" json:"publish,omitempty"` // topics the upstream may publish to; default: what to can give, or device/+/in/# and group/+/in/#
+}
+
+// Defaults of [Config].
+const (
+	DefaultTo          = "ep/v1/default/${gw}/up/${topic}"
+	DefaultWindow      = 256       // the measured knee of all brokers
+	DefaultWindowBytes = 1 << 20   // what an upstream that stalls may hold of the memory
+	DefaultBatch       = 64        //
+	DefaultBatchBytes  = 256 << 10 // one largest message
+	DefaultMaxAttempts = 8
+)
+
+// WithDefaults returns the configuration with every zero field that has a default set.
+func (c Config) WithDefaults() Config {
+	if len(c.Up.Filters) > 0 {
+		or(&c.Up.To, DefaultTo)
+		or(&c.Up.Key, "${device}")
+		or(&c.Up.Format, string(mapping.Event))
+		or(&c.Up.Window, DefaultWindow)
+		or(&c.Up.WindowBytes, DefaultWindowBytes)
+		or(&c.Up.Batch, DefaultBatch)
+		or(&c.Up.BatchBytes, DefaultBatchBytes)
+		or(&c.Up.MaxAttempts, DefaultMaxAttempts)
+	}
+	if len(c.Down.From) > 0 {
+		or(&c.Down.Format, string(mapping.Auto))
+		if len(c.Down.Publish) == 0 {
+			c.Down.Publish = []message.Filter{"device/+/in/#", "group/+/in/#"}
+			if to, err := mapping.ParseTemplate(c.Down.To, downVars...); err == nil && c.Down.To != "" && !to.Uses(mapping.Subject) {
+				c.Down.Publish = []message.Filter{to.Filter()}
+			}
+		}
+	}
+	return c
+}
+
+func or[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+var (
+	upVars   = []string{mapping.Gateway, mapping.Bridge, mapping.Topic, mapping.Device, mapping.Key}
+	keyVars  = upVars[:4]
+	downVars = []string{mapping.Gateway, mapping.Bridge, mapping.Topic, mapping.Key, mapping.Subject}
+)
+
+// KindOf returns the connector of that name.
+func KindOf(kinds []Kind, name string) (Kind, bool) {
+	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })
+	if i < 0 {
+		return Kind{}, false
+	}
+	return kinds[i], true
+}
+
+// Check calls mistake for everything that is wrong; a zero field that has a default never is. key is relative to
+// the bridge: "up.filters[0]".
+func (c *Config) Check(kinds []Kind, mistake func(key, format string, args ...any)) {
+	if err := message.CheckName("bridge name", c.Name); err != nil {
+		mistake("name", "%s", message.ProblemOf(err).Detail)
+	}
+	kind, ok := KindOf(kinds, c.Kind)
+	if !ok {
+		names := make([]string, len(kinds))
+		for i, k := range kinds {
+			names[i] = k.Name
+		}
+		mistake("kind", "there is no connector %.40q; there are %s", c.Kind, strings.Join(names, ", "))
+		return
+	}
+	if kind.Open == nil {
+		mistake("kind", "the connector %s is not compiled into this program (it was built with omit_%s)", c.Kind, c.Kind)
+		return
+	}
+	c.checkURLs(&kind, mistake)
+	c.checkUp(&kind, mistake)
+	c.checkDown(&kind, mistake)
+	c.checkOptions(&kind, mistake)
+	if len(c.Up.Filters) == 0 && len(c.Down.From) == 0 {
+		mistake("up.filters", "the bridge forwards nothing: set up.filters, or down.from, or both")
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		mistake("cert_file", "cert_file and key_file belong together")
+	}
+	if c.PasswordFile != "" && c.TokenFile != "" {
+		mistake("token_file", "there is one of password_file and token_file, not both")
+	}
+	if kind.Check != nil {
+		full := c.WithDefaults()
+		kind.Check(&full, mistake)
+	}
+}
+
+func (c *Config) checkURLs(kind *Kind, mistake func(key, format string, args ...any)) {
+	if len(c.URLs) == 0 {
+		mistake("urls", "it is missing; write the upstream's addresses, such as [\"%s://broker.example\"]", kind.Schemes[0])
+	}
+	for i, s := range c.URLs {
+		u, err := url.Parse(s)
+		switch {
+		case err != nil || u.Host == "" || !slices.Contains(kind.Schemes, u.Scheme):
+			mistake(index("urls", i), "%.80q is not an address of this connector; write %s://host[:port]", s, strings.Join(kind.Schemes, ":// or "))
+		case u.User != nil:
+			mistake(index("urls", i), "an address holds no user or password; use username and password_file")
+		}
+	}
+}
+
+func (c *Config) checkUp(kind *Kind, mistake func(key, format string, args ...any)) {
+	u := &c.Up
+	if len(u.Filters) > 0 && !kind.Up {
+		mistake("up.filters", "the connector %s does not send", c.Kind)
+	}
+	filters(u.Filters, "up.filters", mistake)
+	template("up.to", u.To, upVars, mistake)
+	template("up.key", u.Key, keyVars, mistake)
+	format("up.format", u.Format, []mapping.Format{mapping.Event, mapping.Structured, mapping.Raw}, mistake)
+	inRange("up.window", u.Window, 4096, mistake)
+	inRange("up.batch", u.Batch, 1000, mistake)
+	inRange("up.max_attempts", u.MaxAttempts, 1000, mistake)
+	inRange("up.window_bytes", u.WindowBytes, 64<<20, mistake)
+	inRange("up.batch_bytes", u.BatchBytes, 8<<20, mistake)
+	inRange("up.linger", u.Linger, 10*time.Minute, mistake)
+	inRange("up.ttl", u.TTL, message.MaxTTL, mistake)
+}
+
+func (c *Config) checkDown(kind *Kind, mistake func(key, format string, args ...any)) {
+	d := &c.Down
+	if len(d.From) > 0 && !kind.Down {
+		mistake("down.from", "the connector %s does not receive", c.Kind)
+	}
+	for i, s := range d.From {
+		if s == "" {
+			mistake(index("down.from", i), "it is empty")
+		}
+	}
+	filters(d.Publish, "down.publish", mistake)
+	template("down.to", d.To, downVars, mistake)
+	format("down.format", d.Format, []mapping.Format{mapping.Auto, mapping.Structured, mapping.Raw}, mistake)
+}
+
+func (c *Config) checkOptions(kind *Kind, mistake func(key, format string, args ...any)) {
+	names := make([]string, 0, len(kind.Options))
+	for _, o := range kind.Options {
+		names = append(names, o.Name)
+	}
+	for name := range c.Options {
+		switch {
+		case slices.Contains(names, name):
+		case len(names) == 0:
+			mistake("options."+name, "the connector %s has no options", c.Kind)
+		default:
+			mistake("options."+name, "unknown option of %s; known here: %s", c.Kind, strings.Join(names, ", "))
+		}
+	}
+}
+
+func index(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }
+
+func filters(list []message.Filter, key string, mistake func(key, format string, args ...any)) {
+	for i, f := range list {
+		if _, err := message.ParseFilter(string(f)); err != nil {
+			mistake(index(key, i), "%s", message.ProblemOf(err).Detail)
+		}
+	}
+}
+
+func template(key, s string, vars []string, mistake func(key, format string, args ...any)) {
+	if _, err := mapping.ParseTemplate(s, vars...); err != nil {
+		mistake(key, "%s", err)
+	}
+}
+
+func format(key, s string, allowed []mapping.Format, mistake func(key, format string, args ...any)) {
+	if s == "" || slices.Contains(allowed, mapping.Format(s)) {
+		return
+	}
+	names := make([]string, len(allowed))
+	for i, f := range allowed {
+		names[i] = string(f)
+	}
+	mistake(key, "%.40q is not a format; there are %s", s, strings.Join(names, ", "))
+}
+
+func inRange[T int | int64 | time.Duration](key string, v, most T, mistake func(key, format string, args ...any)) {
+	if v < 0 || v > most {
+		mistake(key, "%v is out of range; up to %v", v, most)
+	}
+}
