@@ -117,7 +117,7 @@ func (e *epoch) close() {
 	e.queue = nil
 	e.mu.Unlock()
 	if att != nil {
-		att.Close()
+		att.Close("the upstream is not connected")
 	}
 }
 

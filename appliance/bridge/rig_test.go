@@ -134,7 +134,7 @@ func (a *memAttachment) Nack(seq uint64, delay time.Duration, reason string, rej
 func (a *memAttachment) Sent([]uint64)           {}
 func (a *memAttachment) Ready()                  { a.later(func() { a.h.stuck = false }) }
 func (a *memAttachment) Select([]message.Filter) {}
-func (a *memAttachment) Close() {
+func (a *memAttachment) Close(string) {
 	a.do(func() {
 		a.h.state.Close()
 		a.h.link = nil
