@@ -103,8 +103,9 @@ type subscription struct {
 	late     bool // the debt that the next copy takes the place of has ended
 	rewound  bool // owes again what a settlement on its way to the log may end
 
-	notes map[uint32][]byte // the protocol's own, see [Note]
-	shown map[uint64]bool   // owed because they were retained when the subscription was made
+	notes map[uint32][]byte        // the protocol's own, see [Note]
+	shown map[uint64]bool          // owed because they were retained when the subscription was made
+	again map[uint64]message.Topic // of shown: asked for again while on their way, so owed once more when acknowledged
 
 	alias    map[uint64]uint64 // id's number → place, for second copies on their way
 	withdraw map[uint64]bool   // cancelled while on their way
