@@ -8,25 +8,29 @@ import (
 
 	"edgepost/appliance/guard/cipher"
 	"edgepost/appliance/guard/jwt"
+	"edgepost/appliance/guard/oauthclient"
 	"edgepost/appliance/message"
 )
 
 // IssuerConfig is one [[issuer]]: an authority whose JSON Web Tokens are accepted as bearer tokens over
-// HTTP and WebSocket and as MQTT passwords. Its keys come from one of the three sources.
+// HTTP and WebSocket and as MQTT passwords. Its keys come from one of the three sources, or it is asked about each token.
 type IssuerConfig struct {
-	Name        string        `key:"name"`         // in principals: jwt/<name>/<subject>
-	Issuer      string        `key:"iss"`          // what the claim iss must be, exactly
-	Audience    []string      `key:"aud"`          // the claim aud must name one of them
-	KeysURL     string        `key:"jwks_url"`     // https address of its key set
-	KeysFile    string        `key:"jwks_file"`    // or a file with it, read again when it changes
-	SecretFile  string        `key:"secret_file"`  // or a file with the secret of HS256, 32 bytes at least
-	CAFile      string        `key:"ca_file"`      // PEM file of who vouches for jwks_url; default: the system's authorities
-	Algorithms  []string      `key:"algs"`         // default EdDSA, ES256, RS256; with a secret HS256
-	Types       []string      `key:"typ"`          // what the header typ may be, "" for none; default at+jwt, JWT
-	Leeway      time.Duration `key:"leeway"`       // for clocks that differ; default 1 min
-	MaxStale    time.Duration `key:"max_stale"`    // how long its keys serve while jwks_url cannot be reached; default 7 days
-	DeviceClaim string        `key:"device_claim"` // the claim that names the registered device a token stands for; default: none
-	AdminScope  string        `key:"admin_scope"`  // the scope whose tokens may administer; default: none may
+	Name        string        `key:"name"`               // in principals: jwt/<name>/<subject>
+	Issuer      string        `key:"iss"`                // what the claim iss must be, exactly
+	Audience    []string      `key:"aud"`                // the claim aud must name one of them
+	KeysURL     string        `key:"jwks_url"`           // https address of its key set
+	KeysFile    string        `key:"jwks_file"`          // or a file with it, read again when it changes
+	SecretFile  string        `key:"secret_file"`        // or a file with the secret of HS256, 32 bytes at least
+	AskURL      string        `key:"introspection_url"`  // or https address where the issuer says what a token is worth (RFC 7662)
+	ClientID    string        `key:"client_id"`          // under which it knows the gateway there
+	ClientFile  string        `key:"client_secret_file"` // file with the secret for it
+	CAFile      string        `key:"ca_file"`            // PEM file of who vouches for jwks_url or introspection_url; default: the system's authorities
+	Algorithms  []string      `key:"algs"`               // default EdDSA, ES256, RS256; with a secret HS256
+	Types       []string      `key:"typ"`                // what the header typ may be, "" for none; default at+jwt, JWT
+	Leeway      time.Duration `key:"leeway"`             // for clocks that differ; default 1 min
+	MaxStale    time.Duration `key:"max_stale"`          // how long its keys serve while jwks_url cannot be reached; default 7 days
+	DeviceClaim string        `key:"device_claim"`       // the claim that names the registered device a token stands for; default: none
+	AdminScope  string        `key:"admin_scope"`        // the scope whose tokens may administer; default: none may
 }
 
 // DefaultLeeway is how far an issuer's clock may be from ours.
@@ -75,21 +79,31 @@ func (k *checker) issuers(list []IssuerConfig) {
 
 func (k *checker) keySource(key string, i *IssuerConfig) {
 	sources := 0
-	for _, s := range []string{i.KeysURL, i.KeysFile, i.SecretFile} {
+	for _, s := range []string{i.KeysURL, i.KeysFile, i.SecretFile, i.AskURL} {
 		if s != "" {
 			sources++
 		}
 	}
 	if sources != 1 {
-		k.mistake(key+".jwks_url", "exactly one of jwks_url, jwks_file and secret_file must say where the issuer's keys come from")
+		k.mistake(key+".jwks_url", "exactly one of jwks_url, jwks_file, secret_file and introspection_url must say where the issuer's keys come from")
 	}
 	if i.KeysURL != "" {
 		if u, err := url.Parse(i.KeysURL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
 			k.mistake(key+".jwks_url", "%.80q is not an https address; keys that come another way could be anybody's", i.KeysURL)
 		}
 	}
-	if i.CAFile != "" && i.KeysURL == "" {
-		k.mistake(key+".ca_file", "it vouches for jwks_url, which is not there")
+	if i.CAFile != "" && i.KeysURL == "" && i.AskURL == "" {
+		k.mistake(key+".ca_file", "it vouches for jwks_url or introspection_url, which are not there")
+	}
+	if i.AskURL != "" {
+		if err := oauthclient.CheckURL(i.AskURL); err != nil {
+			k.mistake(key+".introspection_url", "%v", err)
+		}
+	}
+	for _, part := range []struct{ name, value string }{{"client_id", i.ClientID}, {"client_secret_file", i.ClientFile}} {
+		if (part.value == "") != (i.AskURL == "") {
+			k.mistake(key+"."+part.name, "introspection_url, client_id and client_secret_file belong together: nobody answers a stranger")
+		}
 	}
 }
 

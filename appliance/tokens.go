@@ -21,14 +21,20 @@ func (a *Appliance) trustIssuers() (auth.Verifier, error) {
 	}
 	for _, c := range a.cfg.Issuers {
 		c = c.withDefaults()
-		keys, err := a.keysOf(&c)
+		i := jwt.Issuer{
+			Name: c.Name, URL: c.Issuer, Audience: c.Audience, Algorithms: c.Algorithms, Types: c.Types, Leeway: c.Leeway,
+			DeviceClaim: c.DeviceClaim, AdminScope: c.AdminScope,
+		}
+		var err error
+		if c.AskURL != "" {
+			i.Ask, err = a.introspection(&c)
+		} else {
+			i.Keys, err = a.keysOf(&c)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("[[issuer]] %q: %w", c.Name, err)
 		}
-		list = append(list, jwt.Issuer{
-			Name: c.Name, URL: c.Issuer, Audience: c.Audience, Algorithms: c.Algorithms, Types: c.Types, Leeway: c.Leeway,
-			DeviceClaim: c.DeviceClaim, AdminScope: c.AdminScope, Keys: keys,
-		})
+		list = append(list, i)
 	}
 	if len(list) == 0 {
 		return nil, nil
@@ -42,6 +48,21 @@ func (a *Appliance) tokenTime() (t time.Time, trusted bool) {
 		return t, true
 	}
 	return a.clock.Floored(), false
+}
+
+// introspection prepares to ask the issuer about its tokens.
+func (a *Appliance) introspection(c *IssuerConfig) (*jwt.Introspection, error) {
+	if _, err := os.Stat(c.ClientFile); err != nil {
+		return nil, fmt.Errorf("client_secret_file: %w", err)
+	}
+	n, err := jwt.NewIntrospection(jwt.IntrospectionOptions{
+		URL: c.AskURL, ClientID: c.ClientID, SecretFile: c.ClientFile, CAFile: c.CAFile, Now: a.clock.Floored, Log: a.o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.background("tokens of "+c.Name, n.Run)
+	return n, nil
 }
 
 // keysOf opens the one source of keys that the issuer has.

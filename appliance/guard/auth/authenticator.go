@@ -201,6 +201,14 @@ func (a *Authenticator) check(ctx context.Context, c *Credentials) (*Grant, erro
 		return a.grant(&e, version), nil
 	case a.subjects != nil && jwt.LooksLike(c.Token):
 		return a.checkJWT(ctx, c)
+	case a.subjects != nil && !e.Guessable && a.subjects.verify.Opaque(c.Token):
+		g, err := a.subjectOf(ctx, c)
+		if err != nil && !known && c.Name != "" && a.stranger != nil {
+			if waits := a.stranger(*c); waits != nil { // it was the password of a device that wants to join
+				return nil, waits
+			}
+		}
+		return g, a.failed(err, c)
 	case !known && c.Name != "" && a.stranger != nil:
 		return nil, a.stranger(*c)
 	}

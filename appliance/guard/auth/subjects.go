@@ -21,6 +21,8 @@ type Verifier interface {
 	Left(id *jwt.Identity) time.Duration
 	// Revoked reports whether it was ended before its time.
 	Revoked(id *jwt.Identity) bool
+	// Opaque reports whether an issuer is asked about tokens such as this one, which is no JSON Web Token.
+	Opaque(token string) bool
 	// Knows reports whether there is an issuer with that name.
 	Knows(issuer string) bool
 }
@@ -91,12 +93,17 @@ func (s *subjects) note(g *Grant) (changed, ok bool) {
 // checkJWT says for whom a JSON Web Token stands; a refused one is a failed sign-in.
 func (a *Authenticator) checkJWT(ctx context.Context, c *Credentials) (*Grant, error) {
 	g, err := a.subjectOf(ctx, c)
+	return g, a.failed(err, c)
+}
+
+// failed counts a refused token as a failed sign-in.
+func (a *Authenticator) failed(err error, c *Credentials) error {
 	if p := message.ProblemOf(err); p != nil && p.Code == message.CodeUnauthorized {
 		if wait := a.throttle.failed(c.Remote); wait > 0 {
-			return nil, TooSoon(wait)
+			return TooSoon(wait)
 		}
 	}
-	return g, err
+	return err
 }
 
 // subjectOf says for whom a JSON Web Token stands. A name beside it may be anything that is not

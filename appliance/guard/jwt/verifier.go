@@ -45,6 +45,7 @@ type Issuer struct {
 	DeviceClaim string        // the claim that names the registered device the token stands for; "": none
 	AdminScope  string        // the scope whose tokens may administer; "": none
 	Keys        KeySource
+	Ask         *Introspection // instead of Keys: the issuer is asked about each token, signed or not
 
 	// Own marks our own issuer: a subject is then a principal of the register.
 	Own bool
@@ -67,7 +68,10 @@ type Identity struct {
 	Issued     time.Time // iat; zero: it does not say
 	Expires    time.Time // exp and the leeway
 
-	from *issuer
+	notBefore time.Time
+
+	from   *issuer
+	answer *answer // of an issuer that is asked; else nil
 }
 
 // Options are what a [Verifier] needs.
@@ -117,8 +121,8 @@ func New(o Options) (*Verifier, error) {
 }
 
 func newIssuer(i Issuer, cacheSize int) (*issuer, error) {
-	if i.Name == "" || i.URL == "" || len(i.Audience) == 0 || i.Keys == nil {
-		return nil, errors.New("it needs a name, iss, aud and a source of keys")
+	if i.Name == "" || i.URL == "" || len(i.Audience) == 0 || (i.Keys == nil) == (i.Ask == nil) {
+		return nil, errors.New("it needs a name, iss, aud and a source of keys, or somebody to ask")
 	}
 	if len(i.Algorithms) == 0 {
 		i.Algorithms = []string{EdDSA, ES256, RS256}
@@ -169,6 +173,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Identity, error) 
 	if len(token) <= MaxToken {
 		hash := sha256.Sum256([]byte(token))
 		for _, is := range v.issuers {
+			if is.Keys == nil {
+				continue // its answers have a memory of their own
+			}
 			id := is.cache.get(&hash, is.Keys.Keys())
 			switch {
 			case id == nil:
@@ -190,6 +197,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Identity, error) 
 }
 
 func (v *Verifier) verify(ctx context.Context, token string) (*Identity, error) {
+	if v.Opaque(token) {
+		return v.opaque(ctx, token)
+	}
 	rawHeader, rawClaims, err := split(token)
 	if err != nil {
 		return nil, err
@@ -211,6 +221,9 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Identity, error) 
 		return nil, errors.New("no issuer is configured that has its iss; see [[issuer]]")
 	}
 	is := v.issuers[at]
+	if is.Ask != nil {
+		return v.asked(ctx, is, token)
+	}
 	if !slices.Contains(is.Algorithms, h.Alg) {
 		return nil, errors.New("its alg is not one of the issuer's")
 	}
@@ -225,7 +238,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Identity, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := v.holds(id, c); err != nil {
+	if err := v.holds(id); err != nil {
 		return nil, err
 	}
 	hash := sha256.Sum256([]byte(token))
@@ -300,6 +313,9 @@ func (i *issuer) identity(c claims) (*Identity, error) {
 	if id.Issued, err = c.date("iat"); err != nil {
 		return nil, err
 	}
+	if id.notBefore, err = c.date("nbf"); err != nil {
+		return nil, err
+	}
 	if id.Bound, err = c.bound(); err != nil {
 		return nil, err
 	}
@@ -335,17 +351,13 @@ func (i *issuer) place(id *Identity, c claims) error {
 }
 
 // holds judges the token's dates.
-func (v *Verifier) holds(id *Identity, c claims) error {
+func (v *Verifier) holds(id *Identity) error {
 	now, trusted := v.now()
-	notBefore, err := c.date("nbf")
-	if err != nil {
-		return err
-	}
 	latest := now.Add(id.from.Leeway)
 	switch {
 	case !now.Before(id.Expires):
 		return errors.New("it has expired; get a new one")
-	case trusted && notBefore.After(latest):
+	case trusted && id.notBefore.After(latest):
 		return errors.New("it is not valid yet (nbf); compare the clocks")
 	case trusted && id.Issued.After(latest):
 		return errors.New("it was issued in the future (iat); compare the clocks")
@@ -362,10 +374,14 @@ func (v *Verifier) Left(id *Identity) time.Duration {
 	if v.Revoked(id) {
 		return 0
 	}
-	return max(id.Expires.Sub(now), 0)
+	left := max(id.Expires.Sub(now), 0)
+	if id.answer != nil {
+		left = min(left, id.answer.left(id))
+	}
+	return left
 }
 
 // Revoked reports whether the token was ended before its time.
 func (v *Verifier) Revoked(id *Identity) bool {
-	return id.from.Revoked != nil && id.from.Revoked(id)
+	return id.from.Revoked != nil && id.from.Revoked(id) || id.answer != nil && id.answer.revoked(id)
 }
