@@ -2,13 +2,18 @@ package appliance
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
 	"edgepost/appliance/bridge"
 	"edgepost/appliance/bridge/mapping"
 	"edgepost/appliance/bridge/mqtt"
+	"edgepost/appliance/bridge/webhook"
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/message"
@@ -19,7 +24,7 @@ const bridgePrefix = "bridge/"
 
 // connectors are the kinds of upstreams, compiled in or not.
 func connectors() []bridge.Kind {
-	return []bridge.Kind{mqtt.Kind()}
+	return []bridge.Kind{mqtt.Kind(), webhook.Kind()}
 }
 
 func (k *checker) bridges(list []bridge.Config) {
@@ -85,17 +90,20 @@ type bridges struct {
 	k    *core
 	here func() mapping.Here
 
-	mu   sync.Mutex
-	runs map[string]*bridgeRun
+	change sync.Mutex // held while one is made, changed or removed
+	mu     sync.Mutex // guards runs
+	runs   map[string]*bridgeRun
 }
 
 // bridgeRun is one that runs.
 type bridgeRun struct {
 	*bridge.Bridge
+	file bool   // it stands in the configuration file, which wins
 	stop func() // returns when it does not run any more
 }
 
-// startBridges makes the subscriptions and runs the bridges of the configuration.
+// startBridges makes the subscriptions and runs the bridges of the configuration file, and those made over the API,
+// whose configuration is kept with their subscription.
 func (a *Appliance) startBridges(ctx context.Context) error {
 	bs := &bridges{k: &a.core, runs: make(map[string]*bridgeRun), here: func() mapping.Here {
 		return mapping.Here{Gateway: a.core.reg.Name(), Epoch: a.core.reg.Epoch()}
@@ -103,14 +111,36 @@ func (a *Appliance) startBridges(ctx context.Context) error {
 	a.core.bridges = bs
 	a.onStop("bridges", func(context.Context) error { bs.stop(); return nil })
 	for i := range a.cfg.Bridges {
-		if err := bs.start(ctx, a.cfg.Bridges[i]); err != nil {
+		if err := bs.start(ctx, a.cfg.Bridges[i], nil); err != nil {
 			return err
 		}
 	}
 	for _, name := range bs.orphans() {
-		a.o.Log.Warn("a bridge is not in the configuration any more; what it owes is kept until somebody removes it", "bridge", name)
+		if err := bs.revive(ctx, name); err != nil {
+			a.o.Log.Warn("a bridge does not run; what it owes is kept until somebody removes it", "bridge", name, "why", err)
+		}
 	}
 	return nil
+}
+
+// revive runs a bridge that was made over the API.
+func (bs *bridges) revive(ctx context.Context, name string) error {
+	meta, err := bs.k.c.Meta(ctx, bridgePrefix+name)
+	if err != nil {
+		return err
+	}
+	if len(meta) == 0 {
+		return errors.New("it is not in the configuration file any more")
+	}
+	var table map[string]any
+	if err := json.Unmarshal(meta, &table); err != nil {
+		return err
+	}
+	cfg, err := bridgeOf(name, table)
+	if err != nil {
+		return err
+	}
+	return bs.start(ctx, cfg, meta)
 }
 
 // orphans are the names of bridges that are gone, whose subscriptions still owe what was not forwarded: a slip in a
@@ -127,15 +157,18 @@ func (bs *bridges) orphans() []string {
 	return names
 }
 
-// start runs a bridge. A storage that takes no writes is no reason not to start: the subscription may be there.
-func (bs *bridges) start(ctx context.Context, cfg bridge.Config) error {
+// start runs a bridge; meta is its configuration as kept with the subscription, nil when it stands in the file. A
+// storage that takes no writes is no reason not to start: the subscription may be there.
+func (bs *bridges) start(ctx context.Context, cfg bridge.Config, meta json.RawMessage) error {
 	cfg = cfg.WithDefaults()
 	kind, _ := bridge.KindOf(connectors(), cfg.Kind)
 	b, err := bridge.New(cfg, kind, bridge.Options{Home: newHome(bs.k, &cfg), Here: bs.here(), Log: bs.k.log})
 	if err != nil {
 		return err
 	}
-	if _, err := bs.k.c.Ensure(ctx, bridgeSpec(&cfg)); err != nil && !storageRefuses(err) {
+	spec := bridgeSpec(&cfg)
+	spec.Meta = meta
+	if _, err := bs.k.c.Ensure(ctx, spec); err != nil && (meta != nil || !storageRefuses(err)) {
 		return fmt.Errorf("make the subscription of bridge %s: %w", cfg.Name, err)
 	}
 	run, cancel := context.WithCancel(context.Background())
@@ -143,8 +176,38 @@ func (bs *bridges) start(ctx context.Context, cfg bridge.Config) error {
 	go func() { defer close(done); b.Run(run) }()
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
-	bs.runs[cfg.Name] = &bridgeRun{b, func() { cancel(); <-done }}
+	bs.runs[cfg.Name] = &bridgeRun{b, meta == nil, func() { cancel(); <-done }}
 	return nil
+}
+
+// find returns the bridge of that name.
+func (bs *bridges) find(name string) (*bridgeRun, error) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	if r := bs.runs[name]; r != nil {
+		return r, nil
+	}
+	return nil, message.Problemf(message.CodeNotFound, "there is no bridge %.64q", name)
+}
+
+// halt stops a bridge, if it runs.
+func (bs *bridges) halt(name string) {
+	bs.mu.Lock()
+	r := bs.runs[name]
+	delete(bs.runs, name)
+	bs.mu.Unlock()
+	if r != nil {
+		r.stop()
+	}
+}
+
+// list returns the bridges that run, by name.
+func (bs *bridges) list() []*bridgeRun {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	out := slices.Collect(maps.Values(bs.runs))
+	slices.SortFunc(out, func(a, b *bridgeRun) int { return strings.Compare(a.Config().Name, b.Config().Name) })
+	return out
 }
 
 // stop ends all of them.

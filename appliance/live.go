@@ -44,6 +44,7 @@ func (g gauge) Describe(t *pulse.Tick) {
 	for _, d := range o.Debtors {
 		t.Backlog = append(t.Backlog, pulse.Backlog{Name: d.Name, Kind: string(d.Kind), Owed: d.Owed, OldestAge: round(d.OldestAge)})
 	}
+	k.describeBridges(t)
 	disk := usage.DiskOf(a.cfg.Data)
 	written := max(usage.Written(), k.ob.Stats().Bytes)
 	t.Storage = pulse.Storage{

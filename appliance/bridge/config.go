@@ -14,46 +14,46 @@ import (
 // Config is one bridge as a person writes it: one [[bridge]] of the configuration file, or the body of
 // PUT /v1/bridges/{name}. Zero fields take the defaults named beside them, see [Config.WithDefaults].
 type Config struct {
-	Name string   `key:"name" json:"name"` // its principal is bridge/<name>
-	Kind string   `key:"kind" json:"kind"`
-	URLs []string `key:"urls" json:"urls"` // tried in turn
+	Name string   `key:"name"` // its principal is bridge/<name>
+	Kind string   `key:"kind"`
+	URLs []string `key:"urls"` // tried in turn
 
-	Username     string `key:"username" json:"username,omitempty"`
-	PasswordFile string `key:"password_file" json:"password_file,omitempty"` // read again for each connection, as all files here
-	TokenFile    string `key:"token_file" json:"token_file,omitempty"`       // a bearer token or JWT in place of a password
-	CAFile       string `key:"ca_file" json:"ca_file,omitempty"`             // PEM; default: the system's authorities
-	CertFile     string `key:"cert_file" json:"cert_file,omitempty"`         // PEM client certificate …
-	KeyFile      string `key:"key_file" json:"key_file,omitempty"`           // … and its key
-	ServerName   string `key:"server_name" json:"server_name,omitempty"`     // the name in the upstream's certificate; default: the host of the address
+	Username     string `key:"username"`
+	PasswordFile string `key:"password_file"` // read again for each connection, as all files here
+	TokenFile    string `key:"token_file"`    // a bearer token or JWT in place of a password
+	CAFile       string `key:"ca_file"`       // PEM; default: the system's authorities
+	CertFile     string `key:"cert_file"`     // PEM client certificate …
+	KeyFile      string `key:"key_file"`      // … and its key
+	ServerName   string `key:"server_name"`   // the name in the upstream's certificate; default: the host of the address
 
-	Up      Up                `key:"up" json:"up"`
-	Down    Down              `key:"down" json:"down"`
-	Options map[string]string `key:"options" json:"options,omitempty"` // of the connector
+	Up      Up                `key:"up"`
+	Down    Down              `key:"down"`
+	Options map[string]string `key:"options"` // of the connector
 }
 
 // Up is section [bridge.up]: what goes out. Without filters nothing does.
 type Up struct {
-	Filters []message.Filter `key:"filters" json:"filters,omitempty"`
-	To      string           `key:"to" json:"to,omitempty"`         // template of the address; default "ep/v1/default/${gw}/up/${topic}"
-	Key     string           `key:"key" json:"key,omitempty"`       // template of the partition or group key; default "${device}"
-	Format  string           `key:"format" json:"format,omitempty"` // event, structured or raw; default event
+	Filters []message.Filter `key:"filters"`
+	To      string           `key:"to"`     // template of the address; default "ep/v1/default/${gw}/up/${topic}"
+	Key     string           `key:"key"`    // template of the partition or group key; default "${device}"
+	Format  string           `key:"format"` // event, structured or raw; default event
 
-	Window      int           `key:"window" json:"window,omitempty"`             // most messages on their way, unconfirmed; default 256
-	WindowBytes int64         `key:"window_bytes" json:"window_bytes,omitempty"` // and most of their payload bytes; default 1 MiB
-	Batch       int           `key:"batch" json:"batch,omitempty"`               // most messages handed over together; default 64
-	BatchBytes  int64         `key:"batch_bytes" json:"batch_bytes,omitempty"`   // and most bytes; default 256 KiB
-	Linger      time.Duration `key:"linger" json:"linger,omitempty"`             // wait so long for a batch to fill; default 0
+	Window      int           `key:"window"`       // most messages on their way, unconfirmed; default 256
+	WindowBytes int64         `key:"window_bytes"` // and most of their payload bytes; default 1 MiB
+	Batch       int           `key:"batch"`        // most messages handed over together; default 64
+	BatchBytes  int64         `key:"batch_bytes"`  // and most bytes; default 256 KiB
+	Linger      time.Duration `key:"linger"`       // wait so long for a batch to fill; default 0
 
-	TTL         time.Duration `key:"ttl" json:"ttl,omitempty"`                   // older messages are not forwarded any more; default: by their own time to live only
-	MaxAttempts int           `key:"max_attempts" json:"max_attempts,omitempty"` // tries of a message that the upstream refuses, before the dead letters; default 8
+	TTL         time.Duration `key:"ttl"`          // older messages are not forwarded any more; default: by their own time to live only
+	MaxAttempts int           `key:"max_attempts"` // tries of a message that the upstream refuses, before the dead letters; default 8
 }
 
 // Down is section [bridge.down]: what comes in. Without from nothing does.
 type Down struct {
-	From    []string         `key:"from" json:"from,omitempty"`       // what to receive, in the upstream's own terms
-	To      string           `key:"to" json:"to,omitempty"`           // template of the topic; default: the event's subject
-	Format  string           `key:"format" json:"format,omitempty"`   // auto, structured or raw; default auto
-	Publish []message.Filter `key:"publish" json:"publish,omitempty"` // topics the upstream may publish to; default: what to can give, or device/+/in/# and group/+/in/#
+	From    []string         `key:"from"`    // what to receive, in the upstream's own terms
+	To      string           `key:"to"`      // template of the topic; default: the event's subject
+	Format  string           `key:"format"`  // auto, structured or raw; default auto
+	Publish []message.Filter `key:"publish"` // topics the upstream may publish to; default: what to can give, or device/+/in/# and group/+/in/#
 }
 
 // Defaults of [Config].

@@ -101,6 +101,11 @@ type Outgoing struct {
 	answer   func(*Outgoing, error)
 }
 
+// NewOutgoing makes a transmission whose answer goes to fn: for the tests of connectors.
+func NewOutgoing(w Wire, fn func(err error)) *Outgoing {
+	return &Outgoing{Wire: w, answer: func(_ *Outgoing, err error) { fn(err) }}
+}
+
 // Answer says that the upstream has confirmed the message (nil), or what is wrong: an [Error] of class Refused or
 // Rejected is about this message, Doubtful may be, any other ends the connection. Only the first answer counts.
 func (o *Outgoing) Answer(err error) {

@@ -19,13 +19,19 @@ func (c *Config) Secret() (string, error) {
 		if f.path == "" {
 			continue
 		}
-		b, err := readFile(f.path)
+		s, err := ReadSecret(f.path)
 		if err != nil {
 			return "", Errorf(Configuration, "%s: %w", f.key, err)
 		}
-		return strings.TrimRight(string(b), "\r\n"), nil
+		return s, nil
 	}
 	return "", nil
+}
+
+// ReadSecret reads a file with a secret of at most 64 KiB, without the line's end.
+func ReadSecret(path string) (string, error) {
+	b, err := readFile(path)
+	return strings.TrimRight(string(b), "\r\n"), err
 }
 
 func readFile(path string) ([]byte, error) {

@@ -20,6 +20,7 @@ const (
 	Misconfigured State = "misconfigured" // somebody has to change something; it tries again seldom
 	Paused        State = "paused"
 	Draining      State = "draining" // connected, and paused as soon as nothing is owed
+	Orphaned      State = "orphaned" // it does not run, and what it owed is still there
 )
 
 // Counters run since the bridge was started.

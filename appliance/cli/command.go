@@ -33,6 +33,7 @@ func commands() []*command {
 	table = append(table, sendCommand(), listenCommand(), traceCommand(), sealKey())
 	table = append(table, deadCommands()...)
 	table = append(table, subscriptionCommands()...)
+	table = append(table, bridgeCommands()...)
 	table = append(table, statusCommand(), auditCommand(), claimCommand())
 	table = append(table, logCommands()...)
 	table = append(table, storageCommands()...)

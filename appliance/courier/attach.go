@@ -164,9 +164,7 @@ func (s *shard) over(sub *subscription, seq uint64, as message.State) bool {
 	if sends == 0 {
 		return false
 	}
-	if !s.oweAgain(sub, seq) {
-		s.settle(sub, seq, as, sends, "")
-	}
+	s.settle(sub, seq, as, sends, "")
 	return true
 }
 

@@ -16,9 +16,7 @@ import (
 
 // step does one random thing.
 func (r *rig) step() {
-	switch n := r.rnd.IntN(256); {
-	case n >= 240:
-		r.exact()
+	switch n := r.rnd.IntN(240); {
 	case n >= 232:
 		r.shared()
 	case n >= 220:

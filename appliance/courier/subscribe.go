@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -73,7 +74,7 @@ func (c *Courier) ensure(ctx context.Context, spec Spec, after message.ID) (crea
 
 func (s *Spec) equal(t *Spec) bool {
 	return s.Owner == t.Owner && s.Kind == t.Kind && s.TTL == t.TTL && s.MaxAttempts == t.MaxAttempts &&
-		s.Window == t.Window && s.Keep == t.Keep && s.NotFrom == t.NotFrom && slices.Equal(s.Filters, t.Filters)
+		s.Window == t.Window && s.Keep == t.Keep && s.NotFrom == t.NotFrom && bytes.Equal(s.Meta, t.Meta) && slices.Equal(s.Filters, t.Filters)
 }
 
 // lockName serializes what is done to one name.

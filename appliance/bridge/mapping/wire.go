@@ -86,7 +86,7 @@ func (u *Up) Encode(m *message.Message, d Delivery) (Wire, error) {
 	var err error
 	if !u.Key.IsZero() {
 		if w.Key, err = u.Key.Fill(func(name string) string { return u.value(name, m, "") }); err != nil {
-			return w, err
+			w.Key = u.Gateway // a message of the gateway itself
 		}
 	}
 	if w.Address, err = u.To.Fill(func(name string) string { return u.value(name, m, w.Key) }); err != nil {

@@ -14,7 +14,6 @@ import (
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
 	"edgepost/appliance/registry/profile"
-	"edgepost/appliance/system/job"
 	"edgepost/appliance/system/pulse"
 )
 
@@ -35,7 +34,6 @@ type Core interface {
 	Certificates
 	Seals
 	DeadLetters
-	Jobs
 	Monitor
 	Live
 	Setup
@@ -45,6 +43,7 @@ type Core interface {
 	Claims
 	Door
 	Auditor
+	Bridges
 	AccessTokens
 }
 
@@ -59,6 +58,16 @@ type AccessTokens interface {
 	// ApproveDevice grants it, with keep together with a secret of the device's own.
 	ApproveDevice(ctx context.Context, g *auth.Grant, code string, keep bool) (client string, err error)
 	RefuseDevice(ctx context.Context, g *auth.Grant, code string) error
+}
+
+// Bridges forward to upstreams, for administrators. Changes are durable on return.
+type Bridges interface {
+	Bridges(ctx context.Context, g *auth.Grant) ([]BridgeView, error)
+	Bridge(ctx context.Context, g *auth.Grant, name string) (BridgeView, error)
+	// PutBridge takes the keys of [[bridge]]; with merge they change what is there (RFC 7396).
+	PutBridge(ctx context.Context, g *auth.Grant, name string, config map[string]any, merge bool) (v BridgeView, created bool, err error)
+	RemoveBridge(ctx context.Context, g *auth.Grant, name string) error
+	OrderBridge(ctx context.Context, g *auth.Grant, name string, o BridgeOrder) (BridgeResult, error)
 }
 
 // Setup makes the first administrator.
@@ -226,19 +235,6 @@ type DeadLetters interface {
 	DeadLetters(ctx context.Context, g *auth.Grant, after uint64, limit int) ([]message.DeadLetter, error)
 	DeadLetter(ctx context.Context, g *auth.Grant, entry uint64) (message.DeadLetter, error)
 	Requeue(ctx context.Context, g *auth.Grant, entry uint64) (message.StoredAs, error)
-	// RequeueEdited takes it back as another message.
-	RequeueEdited(ctx context.Context, g *auth.Grant, entry uint64, edit courier.Edit) (message.StoredAs, error)
-	Discard(ctx context.Context, g *auth.Grant, entry uint64) error
-	// RequeueAll begins to take all back that have the reason, "" any, at a rate per second.
-	RequeueAll(ctx context.Context, g *auth.Grant, reason string, rate float64) (job.Job, error)
-	Causes(g *auth.Grant) ([]message.DeadCause, error)
-}
-
-// Jobs are long work that administrators began.
-type Jobs interface {
-	Jobs(g *auth.Grant) ([]job.Job, error)
-	Job(g *auth.Grant, id string) (job.Job, error)
-	StopJob(ctx context.Context, g *auth.Grant, id string) (job.Job, error)
 }
 
 // Monitor shows how the appliance is.

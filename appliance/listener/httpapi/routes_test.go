@@ -93,6 +93,13 @@ var every = append([]works{
 	{"GET /v1/authority", "/v1/authority", "", 200, "Authority false", `{"pem":"PEM"}`},
 	{"POST /v1/authority", "/v1/authority", "", 200, "Authority true", `{"pem":"PEM"}`},
 
+	{"GET /v1/bridges", "/v1/bridges", "", 200, "Bridges", `{"bridges":[{"name":"central","kind":"mqtt","state":"connected","owed":3,"bytes":900,"in_flight":2,"oldest_age":1.5,"rate":0.5,"eta":6,"source":"api","counters":null}]}`},
+	{"GET /v1/bridges/{name}", "/v1/bridges/central", "", 200, "Bridge central", `"state":"connected"`},
+	{"PUT /v1/bridges/{name}", "/v1/bridges/central", `{"kind":"mqtt","urls":["mqtt://a"]}`, 200, "PutBridge central map[kind:mqtt urls:[mqtt://a]] false", `"state":"connected"`},
+	{"PATCH /v1/bridges/{name}", "/v1/bridges/central", `{"up":{"window":2}}`, 200, "PutBridge central map[up:map[window:2]] true", `"state":"connected"`},
+	{"DELETE /v1/bridges/{name}", "/v1/bridges/central", "", 204, "RemoveBridge central", ""},
+	{"POST /v1/bridges/{name}/{do}", "/v1/bridges/central/rewind", `{"since":60}`, 200, "OrderBridge central rewind 1m0s -0 -0", `{"gap":true}`},
+
 	{"GET /v1/oauth", "/v1/oauth", "", 200, "TokenKeys", `{"issuer":"https://gateway.local:8448","keys":[{"kid":"k1","state":"current","age":60}]}`},
 	{"POST /v1/oauth/rotate", "/v1/oauth/rotate", `{"end_tokens":true}`, 204, "RotateTokenKeys true", ""},
 	{"POST /v1/oauth/revoke", "/v1/oauth/revoke", `{"principal":"device/lamp1"}`, 204, "RevokeTokens device/lamp1", ""},
@@ -242,7 +249,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	s := start(t)
 	for _, path := range []string{
 		"/v1", "/v1/", "/v1/nothing", "//", "/v1//messages", "/v1/publish%2Fa", "/v1/devices/a/b", "/v1/messages/x/y", "/healthz/",
-		"/v1/bridges", "/v1/setup/x", "/v1/audit/1", "/v1/../v1/status",
+		"/v1/bridges/a/b/c", "/v1/setup/x", "/v1/audit/1", "/v1/../v1/status",
 	} {
 		problem(t, s.send("GET", path, ""), message.CodeNotFound)
 	}
@@ -253,6 +260,9 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 	for _, e := range every {
 		_, pattern, _ := strings.Cut(e.route, " ")
+		if pattern == "/v1/bridges/{name}" {
+			continue // has PATCH
+		}
 		w := s.send("PATCH", e.target, "")
 		if problem(t, w, codeMethod); !strings.Contains(w.Header().Get("Allow"), "OPTIONS") {
 			t.Errorf("%s: Allow %q", pattern, w.Header().Get("Allow"))

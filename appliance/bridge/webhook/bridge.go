@@ -1,0 +1,249 @@
+//go:build !omit_webhook
+
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"edgepost/appliance/bridge"
+	"edgepost/appliance/bridge/mapping"
+	"edgepost/appliance/codec"
+)
+
+const (
+	requestTimeout = 30 * time.Second
+	maxAnswer      = 16 << 10 // bytes of an answer that are read; of these a few go into error messages
+	maxConcurrency = 32
+)
+
+// Kind is the connector.
+func Kind() bridge.Kind {
+	return bridge.Kind{
+		Name: "webhook", Schemes: []string{"https", "http"}, Headers: true, Up: true, Open: open, Check: check,
+		Options: []bridge.Option{
+			{Name: "secret_file", Help: "file with the secret that signs requests, as Standard Webhooks says; whsec_<base64> or plain text"},
+			{Name: "concurrency", Help: "requests at the same time, 1 to 32; above 1 order is not kept; default 1"},
+		},
+	}
+}
+
+func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
+	if _, err := concurrency(c); err != nil {
+		mistake("options.concurrency", "%s", err)
+	}
+}
+
+func concurrency(c *bridge.Config) (int, error) {
+	s := c.Options["concurrency"]
+	if s == "" {
+		return 1, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxConcurrency {
+		return 0, fmt.Errorf("%.40q is out of range; 1 to %d requests", s, maxConcurrency)
+	}
+	return n, nil
+}
+
+func open(c *bridge.Config, _ mapping.Here) (bridge.Dialer, error) {
+	n, err := concurrency(c)
+	return &dialer{c, n}, err
+}
+
+type dialer struct {
+	c *bridge.Config
+	n int
+}
+
+var ports = map[string]string{"http": "80", "https": "443"} // never written
+
+// Dial implements [bridge.Dialer]. It connects once, to say early what is wrong; with a probe it also asks for OPTIONS.
+func (d *dialer) Dial(ctx context.Context, to bridge.Target) (bridge.Conn, error) {
+	first, err := d.c.Dial(ctx, to.URL, ports, to.URL.Scheme == "https")
+	if err != nil {
+		return nil, err
+	}
+	_ = first.Close() // only looked
+	c := &conn{d: d, to: to.URL, room: make(chan struct{}, d.n)}
+	if c.secret, err = d.secret(); err != nil {
+		return nil, err
+	}
+	if c.password, err = d.c.Secret(); err != nil {
+		return nil, err
+	}
+	tr := &http.Transport{MaxIdleConnsPerHost: d.n, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: 64 << 10}
+	tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.c.Dial(ctx, to.URL, ports, false) }
+	tr.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.c.Dial(ctx, to.URL, ports, true) }
+	c.client = &http.Client{Transport: tr, Timeout: requestTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if to.Probe {
+		return c, c.probe(ctx)
+	}
+	return c, nil
+}
+
+func (d *dialer) secret() ([]byte, error) {
+	path := d.c.Options["secret_file"]
+	if path == "" {
+		return nil, nil
+	}
+	s, err := bridge.ReadSecret(path)
+	if err != nil {
+		return nil, bridge.Errorf(bridge.Configuration, "options.secret_file: %w", err)
+	}
+	if b64, ok := strings.CutPrefix(s, "whsec_"); ok {
+		b, err := base64.StdEncoding.DecodeString(b64)
+		if err != nil {
+			return nil, bridge.Errorf(bridge.Configuration, "options.secret_file: what follows whsec_ in %s is not base64", path)
+		}
+		return b, nil
+	}
+	return []byte(s), nil
+}
+
+// conn is a client. It implements [bridge.Conn].
+type conn struct {
+	d        *dialer
+	to       *url.URL
+	client   *http.Client
+	secret   []byte
+	password string
+	room     chan struct{}
+}
+
+// Serve implements [bridge.Conn].
+func (c *conn) Serve(ctx context.Context) error {
+	<-ctx.Done()
+	c.client.CloseIdleConnections()
+	return ctx.Err()
+}
+
+// Send implements [bridge.Conn].
+func (c *conn) Send(ctx context.Context, batch []*bridge.Outgoing) error {
+	for _, o := range batch {
+		select {
+		case c.room <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		post := func() {
+			defer func() { <-c.room }()
+			o.Answer(c.post(ctx, o))
+		}
+		if c.d.n == 1 {
+			post()
+		} else {
+			go post() // ends with ctx, and is not answered then
+		}
+	}
+	return nil
+}
+
+func (c *conn) post(ctx context.Context, o *bridge.Outgoing) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.to.String(), bytes.NewReader(o.Body))
+	if err != nil {
+		return bridge.Errorf(bridge.Configuration, "%w", err)
+	}
+	if o.ContentType != "" {
+		r.Header.Set("Content-Type", o.ContentType)
+	}
+	for _, h := range o.Headers {
+		if o.Event {
+			r.Header.Set("Ce-"+h.Key, codec.EscapeHeader(h.Value))
+		}
+	}
+	if c.secret != nil {
+		sign(r.Header, c.secret, o.ID, time.Now(), o.Body)
+	}
+	return c.do(r)
+}
+
+// sign adds the headers of Standard Webhooks.
+func sign(h http.Header, secret []byte, id string, now time.Time, body []byte) {
+	stamp := strconv.FormatInt(now.Unix(), 10)
+	mac := hmac.New(sha256.New, secret)
+	_, _ = io.WriteString(mac, id+"."+stamp+".") // a hash never fails
+	_, _ = mac.Write(body)
+	h.Set("Webhook-Id", codec.EscapeHeader(id))
+	h.Set("Webhook-Timestamp", stamp)
+	h.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+}
+
+func (c *conn) probe(ctx context.Context) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodOptions, c.to.String(), nil)
+	if err != nil {
+		return err
+	}
+	if err = c.do(r); err == nil {
+		return nil
+	}
+	if e := bridge.Classify(err); e.Class == bridge.Temporary || e.Class == bridge.Configuration {
+		return e // the other answers are about an empty message
+	}
+	return nil
+}
+
+// do makes the request and says what the answer means.
+func (c *conn) do(r *http.Request) error {
+	switch {
+	case c.d.c.TokenFile != "":
+		r.Header.Set("Authorization", "Bearer "+c.password)
+	case c.d.c.Username != "":
+		r.SetBasicAuth(c.d.c.Username, c.password)
+	}
+	r.Header.Set("User-Agent", "edgepost")
+	a, err := c.client.Do(r)
+	if err != nil {
+		return bridge.Classify(err)
+	}
+	defer a.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(a.Body, maxAnswer)) // for words, and so that the connection can be used again
+	return meaning(a, text)
+}
+
+func meaning(a *http.Response, text []byte) error {
+	if a.Request.Method == http.MethodOptions && a.StatusCode == http.StatusMethodNotAllowed {
+		return nil // the server is there
+	}
+	say := func(class bridge.Class) error {
+		e := bridge.Errorf(class, "the server answered %s: %.200s", a.Status, strings.ToValidUTF8(string(text), "?"))
+		e.After = retryAfter(a.Header.Get("Retry-After"), time.Now())
+		return e
+	}
+	switch s := a.StatusCode; {
+	case s >= 200 && s < 300:
+		return nil
+	case s == 429, s == 503 && a.Header.Get("Retry-After") != "":
+		return say(bridge.Temporary)
+	case s == 408, s == 425, s >= 500:
+		return say(bridge.Doubtful)
+	case s < 400, s == 401, s == 403, s == 404, s == 405, s == 407, s == 410:
+		return say(bridge.Configuration)
+	case s == 413, s == 415:
+		return say(bridge.Rejected)
+	default:
+		return say(bridge.Refused)
+	}
+}
+
+// retryAfter reads the header: seconds or a date (RFC 9110 §10.2.3); 0 when it is neither.
+func retryAfter(s string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return max(t.Sub(now), 0)
+	}
+	return 0
+}
