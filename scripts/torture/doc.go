@@ -10,7 +10,7 @@
 //   - generations and snapshots that are damaged, lost, doubled or swapped (damage_test.go), one bit in
 //     every frame of the log and of the register's (frame_test.go)
 //   - many devices at once, stalled and dead ones (storm_test.go); groups and devices that change during
-//     delivery (change_test.go)
+//     delivery (change_test.go), and rules (rule_test.go)
 //   - a data directory that moves to a machine with another byte order (arch_test.go)
 //
 // `make test` runs each for seconds, `make torture` for minutes or hours. What varies comes from a seed, which is
