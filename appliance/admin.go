@@ -3,7 +3,6 @@ package appliance
 import (
 	"context"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
@@ -371,41 +370,6 @@ func (k *core) RemoveKey(ctx context.Context, g *auth.Grant, name string) (err e
 
 // NewTicket gives a one-use ticket for a WebSocket or stream address.
 func (k *core) NewTicket(g *auth.Grant) (string, time.Duration) { return k.Tickets().Issue(g) }
-
-// DeadLetters lists what subscriptions gave up.
-func (k *core) DeadLetters(_ context.Context, g *auth.Grant, after uint64, limit int) ([]message.DeadLetter, error) {
-	if err := admin(g); err != nil {
-		return nil, err
-	}
-	return k.c.DeadLetters(after, limit), nil
-}
-
-// DeadLetter shows one.
-func (k *core) DeadLetter(_ context.Context, g *auth.Grant, entry uint64) (message.DeadLetter, error) {
-	if err := admin(g); err != nil {
-		return message.DeadLetter{}, err
-	}
-	return k.c.DeadLetter(entry)
-}
-
-// Requeue has one delivered after all, to the same subscription; one to a device or group that did not exist,
-// once that does.
-func (k *core) Requeue(ctx context.Context, g *auth.Grant, entry uint64) (as message.StoredAs, err error) {
-	defer func() { k.audited(ctx, g, "dead.requeue", strconv.FormatUint(entry, 10), err) }()
-	if err := admin(g); err != nil {
-		return message.StoredAs{}, err
-	}
-	d, err := k.c.DeadLetter(entry)
-	if err != nil {
-		return message.StoredAs{}, err
-	}
-	if d.Subscription == courier.Unaddressed && d.Message != nil {
-		if err := k.addressee(d.Message); err != nil {
-			return message.StoredAs{}, err
-		}
-	}
-	return k.c.Requeue(ctx, entry)
-}
 
 // Status shows the appliance at one glance, to administrators: it names the gateway and says what is wrong with it.
 func (k *core) Status(_ context.Context, g *auth.Grant) (courier.Status, error) {

@@ -18,6 +18,7 @@ import (
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
+	"edgepost/appliance/system/job"
 	"edgepost/appliance/system/pulse"
 )
 
@@ -45,6 +46,7 @@ type core struct {
 	issuer      *oauth.Server // nil: no access tokens are issued
 	wrongCodes  atomic.Int64  // user codes that no device had
 	recheck     chan struct{} // holds one signal: look at once whose token has ended
+	jobs        job.Runner
 
 	certs  *cert.Keeper           // nil: TLS is not served
 	kick   func(principal string) // ends the principal's connections

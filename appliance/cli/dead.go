@@ -95,11 +95,26 @@ func deadShow() *command {
 }
 
 func deadRequeue() *command {
-	c := &command{name: "dead requeue", args: "ENTRY", short: "send a dead letter to its subscription again and print its id", flags: newFlags()}
+	var reason string
+	var rate float64
+	var all bool
+	c := &command{name: "dead requeue", args: "[ENTRY]", short: "send a dead letter to its subscription again and print its id, or many", flags: newFlags()}
+	c.flags.StringVar(&reason, "reason", "", "all that have this `REASON`, exactly, instead of one")
+	c.flags.BoolVar(&all, "all", false, "all of them")
+	c.flags.Float64Var(&rate, "rate", 10, "with -reason or -all: `N` a second")
 	c.run = func(ctx context.Context, call *call) error {
 		cl, err := call.client()
 		if err != nil {
 			return err
+		}
+		many := all || reason != ""
+		switch {
+		case many && len(call.args) > 0:
+			return usage(c.name, "%s: give either an ENTRY, or -reason or -all", c.name)
+		case many:
+			return requeueMany(ctx, call, cl, map[string]any{"reason": reason, "rate": rate})
+		case len(call.args) == 0:
+			return usage(c.name, "%s: say which: an ENTRY, -reason REASON or -all", c.name)
 		}
 		var stored publishedJSON
 		body, err := cl.call(ctx, http.MethodPost, "/v1/dead/"+url.PathEscape(call.args[0])+"/requeue", nil, &stored)
@@ -112,4 +127,50 @@ func deadRequeue() *command {
 		return call.print(stored.ID + "\n")
 	}
 	return c
+}
+
+// jobJSON is a job of the appliance.
+type jobJSON struct {
+	ID     string `json:"id"`
+	State  string `json:"state"`
+	Total  int64  `json:"total"`
+	Done   int64  `json:"done"`
+	Failed int64  `json:"failed"`
+	Error  string `json:"error"`
+}
+
+// jobPoll is how often a command that waits for a job asks for it.
+const jobPoll = 200 * time.Millisecond
+
+// requeueMany begins a job and waits for its end; ctrl-C leaves it running.
+func requeueMany(ctx context.Context, call *call, cl *client, ask map[string]any) error {
+	var begun struct {
+		Job string `json:"job"`
+	}
+	if _, err := cl.call(ctx, http.MethodPost, "/v1/dead/requeue", ask, &begun); err != nil {
+		return err
+	}
+	tick := time.NewTicker(jobPoll)
+	defer tick.Stop()
+	for {
+		var j jobJSON
+		shown, err := cl.call(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(begun.Job), nil, &j)
+		if err != nil {
+			return err
+		}
+		if j.State != "running" {
+			if j.Failed > 0 || j.State != "done" {
+				call.note("%d could not be requeued, the job is %s: %s", j.Total-j.Done, j.State, j.Error)
+			}
+			if call.json {
+				return call.printJSON(shown)
+			}
+			return call.print(strconv.FormatInt(j.Done, 10) + " requeued\n")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
 }

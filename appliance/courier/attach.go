@@ -164,7 +164,9 @@ func (s *shard) over(sub *subscription, seq uint64, as message.State) bool {
 	if sends == 0 {
 		return false
 	}
-	s.settle(sub, seq, as, sends, "")
+	if !s.oweAgain(sub, seq) {
+		s.settle(sub, seq, as, sends, "")
+	}
 	return true
 }
 

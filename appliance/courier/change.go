@@ -129,7 +129,7 @@ func (s *shard) indebt(sub *subscription, ch *outbox.Change, at uint64, before [
 			}
 			sub.state.Owe(place, hurry)
 			if ch.Shown {
-				sub.show(place)
+				s.show(sub, place)
 			}
 		}
 		return true
@@ -186,14 +186,6 @@ func (s *shard) meanwhile(sub *subscription, ch *outbox.Change, at uint64, befor
 		}
 	}
 	return newer
-}
-
-// show notes that the message is owed because it was retained when the subscription was made.
-func (s *subscription) show(seq uint64) {
-	if s.shown == nil {
-		s.shown = make(map[uint64]bool)
-	}
-	s.shown[seq] = true
 }
 
 // remove ends the subscription with all it owes. The record that ended it is the settlement of its

@@ -313,17 +313,11 @@ func (c *Courier) DeadLetter(entry uint64) (message.DeadLetter, error) {
 // place; one that was [Unaddressed] goes to whoever its topic selects by now. A Problem with CodeNotFound when there is no such entry, its message can no longer be read, or
 // its subscription was removed.
 func (c *Courier) Requeue(ctx context.Context, entry uint64) (message.StoredAs, error) {
-	d, err := c.ob.DeadLetter(entry)
+	sub, err := c.deadOf(entry)
 	if err != nil {
 		return message.StoredAs{}, err
 	}
-	c.dirMu.RLock()
-	_, there := c.byID[d.Sub]
-	c.dirMu.RUnlock()
-	if !there {
-		return message.StoredAs{}, message.Problemf(message.CodeNotFound, "the subscription of dead letter %d was removed; publish its message again instead", entry)
-	}
-	if c.NameOf(d.Sub) == Unaddressed {
+	if c.NameOf(sub) == Unaddressed {
 		return c.ob.Offer(ctx, entry)
 	}
 	return c.ob.Requeue(ctx, entry)

@@ -259,7 +259,7 @@ func (r *rig) vanished(s *mSub, place uint64) {
 		}
 	}
 	if end == nil {
-		if (err != nil || o.Incomplete) && (debt.sends >= rigAttempts || r.overflowed(s) || r.expired(s, place) || !s.matches(m.topic)) {
+		if (err != nil || o.Incomplete) && (debt.sends >= rigAttempts || r.overflowed(s) || r.expired(s, place) || m.cancelled || !s.matches(m.topic)) {
 			s.settled(place, message.Dead) // a dead letter that fell out because of the limit, or its end was cleaned away
 			return
 		}

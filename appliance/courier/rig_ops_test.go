@@ -136,7 +136,7 @@ func (r *rig) sub(kinds ...Kind) *mSub {
 
 func (r *rig) newSub(name, owner string, kind Kind, filters []message.Filter) *mSub {
 	s := &mSub{
-		name: name, owner: owner, kind: kind, filters: filters, first: map[mLane]uint64{}, used: time.Now(), expect: map[string]bool{}, notes: map[uint32][]byte{},
+		name: name, owner: owner, kind: kind, filters: filters, first: map[mLane]uint64{}, used: time.Now(), expect: map[string]bool{}, notes: map[uint32][]byte{}, got: map[uint32]bool{},
 		owed: map[uint64]*mDebt{}, ended: map[uint64]message.State{}, dead: map[uint64]bool{},
 	}
 	r.subs[name] = s

@@ -16,7 +16,9 @@ import (
 
 // step does one random thing.
 func (r *rig) step() {
-	switch n := r.rnd.IntN(240); {
+	switch n := r.rnd.IntN(256); {
+	case n >= 240:
+		r.exact()
 	case n >= 232:
 		r.shared()
 	case n >= 220:

@@ -88,6 +88,7 @@ type mSub struct {
 	passing []message.Filter
 	expect  map[string]bool // payloads that must be handed on, owed or not
 	notes   map[uint32][]byte
+	got     map[uint32]bool // packet ids of which the client of an exact delivery has the PUBLISH and no PUBREL
 }
 
 // mLane is what first transmissions keep their order in.
@@ -112,6 +113,7 @@ type mDebt struct {
 	sends    int
 	withdraw bool // cancelled while on its way
 	fails    int
+	exact    int // how often a client that counts has it
 }
 
 // mEnd is a settlement that a crash may still undo.

@@ -167,7 +167,8 @@ func (c *Courier) AttachShared(ctx context.Context, spec Spec, link Link, o Atta
 }
 
 // Note makes notes of a durable subscription durable. done runs on the log's committer after the
-// fsync and must not block.
+// fsync, or at once, and must not block. A note that follows a [Courier.Session] is no earlier in the log than the settlement
+// of what was acknowledged before that.
 func (c *Courier) Note(name string, list []Note, done func(error)) {
 	_, id, err := c.find(name)
 	if err != nil {

@@ -88,3 +88,40 @@ func TestAGroupBeginsWithNothing(t *testing.T) {
 		t.Fatalf("it got %q", d[0].Msg.Payload)
 	}
 }
+
+// TestAForgottenNoteIsBehindTheAck: once the note of an exact delivery is forgotten, after a look at the session, no crash brings
+// back the message, however far the shard was behind with the acknowledgement.
+func TestAForgottenNoteIsBehindTheAck(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		l := newSink()
+		a := w.session(l)
+		w.publish("lamp/a", "once")
+		seq := l.take(t, 1)[0].Seq
+		note := func(value string) {
+			t.Helper()
+			done := make(chan error, 1)
+			w.c.Note(testSession.Name, []Note{{Key: 7, Value: []byte(value)}}, func(err error) { done <- err })
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		note("released")
+		s, _, err := w.c.find(testSession.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.post(ctx, func() { time.Sleep(time.Second) }); err != nil { // the shard has much to do
+			t.Fatal(err)
+		}
+		a.Ack([]uint64{seq})
+		if _, _, err := w.c.Session(ctx, testSession.Name); err != nil {
+			t.Fatal(err)
+		}
+		note("")
+		w.crash()
+		if p := w.trace(message.ID{Epoch: w.ob.Epoch(), Seq: seq}); len(p) != 1 || p[0].State != message.Delivered {
+			t.Fatalf("after the crash: %+v", p)
+		}
+	})
+}

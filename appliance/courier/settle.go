@@ -77,6 +77,7 @@ func (s *subscription) forget(seq uint64) (item *Item, id uint64) {
 	delete(s.asked, seq)
 	delete(s.held, seq)
 	delete(s.shown, seq)
+	delete(s.again, seq)
 	delete(s.withdraw, seq)
 	for first, place := range s.alias {
 		if place == seq {

@@ -337,6 +337,7 @@ func (s *shard) owe(sub *subscription, e *outbox.Entry) {
 		return
 	}
 	sub.state.Owe(e.Seq, e.Msg.Urgent())
+	sub.outdate(e.Msg)
 	if s.live && sub.state.Depth()%limitEvery == 0 {
 		s.limit(sub)
 	}

@@ -65,7 +65,8 @@ func ownName(name string) bool { return name == retainedName || name == receipts
 // liveID marks the numbers of subscriptions that are never stored.
 const liveID = 1 << 63
 
-// subscription is one subscription and all that is known about it. Its shard's goroutine owns it.
+// subscription is one subscription and all that is known about it. Its shard's goroutine owns it. There are
+// thousands: small fields stand together, so that it has at most 480 bytes, a size that Go allocates.
 //
 // Invariants: links is empty or pull is false; only a Shared has more than one link. state is open
 // exactly when there is a link or pull. linked is what the log says: that a transmission may be on
@@ -78,33 +79,33 @@ type subscription struct {
 	state   *delivery.State
 	seen    uint64 // last sequence number matched: several filters may match one message
 
-	links  []*attachment
-	turn   int // of links: whose turn it is
-	held   map[uint64]*attachment
-	pull   bool
-	waits  []*fetch
-	order  Window
-	loose  int  // settlements handed to the outbox that are not yet durable
-	reach  int  // so many of the first owed may be on their way, the log says; 0: none
-	queued bool // is in shard.dirty
+	links []*attachment
+	turn  int // of links: whose turn it is
+	held  map[uint64]*attachment
+	waits []*fetch
+	order Window
+	loose int // settlements handed to the outbox that are not yet durable
+	reach int // so many of the first owed may be on their way, the log says; 0: none
 
-	granted  int  // as reach, of what could not be written: delivery goes on without
-	widening bool // a larger reach is on its way to the log
+	granted int // as reach, of what could not be written: delivery goes on without
 
 	changed time.Time // when a link came or went; zero: not since the start, or the clock was not trusted
 	used    int64     // when it was last linked, on the age clock
-	over    bool      // holds more than its share of the log
-	near    bool      // holds four fifths of it: the alarm was raised
+	left    string    // why the last link went; "" when none did since the start
+	handed  uint64    // shard.volatiles when it was last handed one: several filters may match
 
-	drops uint32 // volatile messages that no link had room for, since the start
-	left  string // why the last link went; "" when none did since the start
-	late  bool   // the debt that the next copy takes the place of has ended
+	drops    uint32 // volatile messages that no link had room for, since the start
+	pull     bool
+	queued   bool // is in shard.dirty
+	widening bool // a larger reach is on its way to the log
+	over     bool // holds more than its share of the log
+	near     bool // holds four fifths of it: the alarm was raised
+	late     bool // the debt that the next copy takes the place of has ended
+	rewound  bool // owes again what a settlement on its way to the log may end
 
-	handed  uint64 // shard.volatiles when it was last handed one: several filters may match
-	rewound bool   // owes again what a settlement on its way to the log may end
-
-	notes map[uint32][]byte // the protocol's own, see [Note]
-	shown map[uint64]bool   // owed because they were retained when the subscription was made
+	notes map[uint32][]byte        // the protocol's own, see [Note]
+	shown map[uint64]bool          // owed because they were retained when the subscription was made
+	again map[uint64]message.Topic // of shown: asked for again while on their way, so owed once more when acknowledged
 
 	alias    map[uint64]uint64 // id's number → place, for second copies on their way
 	withdraw map[uint64]bool   // cancelled while on their way

@@ -6,7 +6,7 @@ import "time"
 const retryRoom = 1024
 
 // live is the part of a State that most subscriptions of an offline appliance's table do not need:
-// it exists while a link is attached or something is tracked.
+// it exists while something is tracked, and while a link is attached from the first debt on.
 //
 // Invariants: every track's number is owed, in the lane that it names; every owed number up to its
 // lane's cursor is flying, waiting, due or parked; what is parked is owed, its track, if any, is resting,
@@ -14,9 +14,6 @@ const retryRoom = 1024
 // the numbers of phase due; every flying track with a deadline has its timer in deadlines, every
 // waiting one has its timer in retries.
 type live struct {
-	open   bool
-	window int32 // what Open asked for; 0: the policy's
-
 	tracks  table
 	flying  int
 	waiting int // waiting and due
@@ -151,5 +148,5 @@ func (l *live) active(seq uint64) bool {
 
 // idle reports whether nothing is worth remembering.
 func (l *live) idle() bool {
-	return !l.open && len(l.tracks.all()) == 0 && len(l.withdrawn) == 0
+	return len(l.tracks.all()) == 0 && len(l.withdrawn) == 0
 }

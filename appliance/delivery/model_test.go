@@ -189,8 +189,8 @@ func (s *State) check(tb testing.TB) {
 	}
 	l.parked.Each(1, MaxSeq, func(first, last uint64) bool {
 		for ; first <= last; first++ {
-			if k := l.tracks.get(first); !l.open || !s.Owes(first) || k != nil && k.phase != resting {
-				tb.Fatalf("%d is parked: link %t, owed %t, %+v", first, l.open, s.Owes(first), k)
+			if k := l.tracks.get(first); !s.open || !s.Owes(first) || k != nil && k.phase != resting {
+				tb.Fatalf("%d is parked: link %t, owed %t, %+v", first, s.open, s.Owes(first), k)
 			}
 		}
 		return true
@@ -201,7 +201,7 @@ func (s *State) check(tb testing.TB) {
 	if len(l.deadlines) > 2*l.flying+64 && len(l.deadlines) > 300 || len(l.retries) > 2*l.waiting+300 {
 		tb.Fatalf("%d deadlines for %d in flight, %d retries for %d", len(l.deadlines), l.flying, len(l.retries), l.waiting)
 	}
-	if !l.open && l.flying > 0 {
+	if !s.open && l.flying > 0 {
 		tb.Fatal("something is in flight without a link")
 	}
 	for i, urgent := range []bool{false, true} {

@@ -4,17 +4,15 @@ package delivery
 // place in the window nor among those that wait for retries, until [State.Unpark] or until the link is
 // gone. A number that is in flight or not owed stays as it is.
 func (s *State) Park(seq uint64) {
-	l := s.live
-	if l == nil || !l.open {
+	if !s.open || !s.Owes(seq) {
 		return
 	}
+	l := s.need()
 	if t := l.tracks.get(seq); t != nil {
 		if t.phase == flying {
 			return
 		}
 		l.setPhase(t, resting, 0) // its counters stay
-	} else if !s.Owes(seq) {
-		return
 	}
 	l.parked.Add(seq)
 	if seq == l.offer.seq {

@@ -54,7 +54,7 @@ func (s *State) Wake() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	t, ok := l.first(&l.deadlines, flying)
-	if l.open {
+	if s.open {
 		if r, has := l.first(&l.retries, waiting); has && (!ok || r.at < t.at) {
 			t, ok = r, true
 		}

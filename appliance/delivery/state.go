@@ -13,6 +13,8 @@ type State struct {
 	normal lane
 	urgent *lane // nil until something is urgent
 	rules  rules
+	open   bool  // a link is attached
+	window int32 // what Open asked for; 0: the policy's
 	live   *live // nil while nothing of it is needed
 }
 
@@ -102,8 +104,8 @@ func (s *State) InFlight() int {
 
 // Window is how many may be in flight now.
 func (s *State) Window() int {
-	if s.live != nil && s.live.window > 0 {
-		return int(s.live.window)
+	if s.window > 0 {
+		return int(s.window)
 	}
 	return int(s.rules.window)
 }
@@ -148,11 +150,9 @@ func (s *State) Each(from, to uint64, fn func(first, last uint64) bool) {
 // An open State is closed first.
 func (s *State) Open(window int) {
 	s.Close()
-	l := s.need()
-	l.open = true
-	l.window = Policy{Window: window}.rules().window
-	if window <= 0 {
-		l.window = 0
+	s.open = true
+	if window > 0 {
+		s.window = Policy{Window: window}.rules().window
 	}
 }
 
@@ -167,12 +167,13 @@ func (s *State) need() *live {
 // Close says that the link is gone. What was in flight is owed as before, with its counters; that is
 // not a failed attempt.
 func (s *State) Close() {
+	s.open, s.window = false, 0
 	l := s.live
 	if l == nil {
 		return
 	}
 	passed, skipped := l.parked.First() // was not sent, so a lane's mark must not say that it may have been
-	l.open, l.window, l.cursor, l.offer, l.deadlines, l.parked = false, 0, [2]uint64{}, offer{}, nil, Set{}
+	l.cursor, l.offer, l.deadlines, l.parked = [2]uint64{}, offer{}, nil, Set{}
 	for i := 0; l.flying > 0 && i < len(l.tracks.all()); {
 		t := &l.tracks.all()[i]
 		switch {
@@ -195,7 +196,7 @@ func (s *State) Close() {
 
 // rest gives the live part's memory back when there is nothing in it.
 func (s *State) rest() {
-	if s.live != nil && s.live.idle() {
+	if s.live != nil && !s.open && s.live.idle() {
 		s.live = nil
 	}
 }
@@ -229,10 +230,10 @@ func (s *State) Withdrawn() []uint64 {
 // urgent lane, then the normal one, each in sequence order. There is nothing while no link is open,
 // while the window is full, and nothing but retries while very many wait for theirs ([Policy]).
 func (s *State) Next(now time.Time) (Candidate, bool) {
-	l := s.live
-	if l == nil || !l.open {
+	if !s.open || s.live == nil && s.Depth() == 0 {
 		return Candidate{}, false
 	}
+	l := s.need()
 	l.ripen(now)
 	window := s.Window()
 	if l.flying >= window {
@@ -298,10 +299,10 @@ func (s *State) Attempts(seq uint64) (sends, fails int) {
 // counted as sent again, with the new deadline. Sent for a number that is not owed, while no link is
 // open or while the window is full changes nothing.
 func (s *State) Sent(seq uint64, now, deadline time.Time) {
-	l := s.live
-	if l == nil || !l.open {
+	if !s.open || s.live == nil && s.Depth() == 0 {
 		return
 	}
+	l := s.need()
 	t := l.tracks.get(seq)
 	if t == nil || t.phase != flying {
 		if l.flying >= s.Window() {

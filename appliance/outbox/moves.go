@@ -144,8 +144,7 @@ func (b *Outbox) requeue(ctx context.Context, entry uint64, toAll bool) (message
 	if err != nil {
 		return message.StoredAs{}, err
 	}
-	seq, err := b.log.AppendWait(context.WithoutCancel(ctx), rec,
-		wal.Record{Data: appendRelease(true, entry), Tag: &Entry{Kind: KindRelease, dead: true, release: entry}})
+	seq, err := b.log.AppendWait(context.WithoutCancel(ctx), rec, takenBack(entry))
 	if err != nil {
 		return message.StoredAs{}, storageProblem(err)
 	}

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -161,5 +162,33 @@ func TestLifetimesCoverEverything(t *testing.T) {
 		if !slices.ContainsFunc(tab.lifetimes, func(l lifetime) bool { return l.First <= seq && seq <= l.Last && l.Min <= age }) {
 			t.Fatalf("%d expires at %d and is in no interval", seq, age)
 		}
+	}
+}
+
+// TestCausesAreBounded counts what has no place among the reasons under none.
+func TestCausesAreBounded(t *testing.T) {
+	b := &Outbox{}
+	b.tables.init(64<<20, func(age int64) int64 { return age })
+	for i := range 3 * maxCauses {
+		reason := fmt.Sprint("reason ", i)
+		if i%3 == 0 {
+			reason = "often"
+		}
+		b.tables.dead.add(Settlement{Reason: reason}, wal.Stamp{Wall: int64(i + 1)})
+	}
+	got := b.DeadCauses()
+	var all int64
+	for _, c := range got {
+		all += c.Count
+	}
+	if all != 3*maxCauses || len(got) != maxCauses+1 || got[0].Reason != "" && got[0].Reason != "often" {
+		t.Errorf("%d in %d causes, the first is %+v", all, len(got), got[0])
+	}
+	i := slices.IndexFunc(got, func(c message.DeadCause) bool { return c.Reason == "often" })
+	if c := got[i]; c.Count != maxCauses || c.Oldest.UnixNano() != 1 || c.Newest.UnixNano() != 3*maxCauses-2 || c.Example != 3*maxCauses-2 {
+		t.Errorf("%+v", c)
+	}
+	if n := len(b.DeadEntries("often", 1)); n != maxCauses-1 {
+		t.Errorf("%d entries", n)
 	}
 }

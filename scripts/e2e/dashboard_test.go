@@ -286,3 +286,94 @@ func TestQueueOfADevice(t *testing.T) {
 	}
 	root.refused(t, 404, "not-found", "DELETE", "/v1/devices/lamp1/queue/"+ids[1], nil)
 }
+
+// TestDeadLettersInBulk groups dead letters by cause, sends one again edited, discards one, and requeues the others at a rate.
+func TestDeadLettersInBulk(t *testing.T) {
+	g := newGateway(t)
+	g.start()
+	tok := g.addDevice("lamp1")
+	g.addDevice("lamp2")
+	root := g.api(g.addKey("root", "-admin", "-publish", "#"))
+	link := g.mustDial("lamp1", tok)
+	var first stored
+	for i := range 8 {
+		s := root.publish(t, "device/lamp1/in/set", fmt.Sprint("text ", i))
+		if i == 0 {
+			first = s
+		}
+		m, reason := link.msg(t), "hot"
+		if i >= 6 {
+			reason = "cold"
+		}
+		link.send(map[string]any{"nack": map[string]any{"sub": 0, "seq": m.Seq, "reason": reason, "reject": true}})
+	}
+	type cause struct {
+		Reason  string
+		Count   int
+		Example uint64
+	}
+	causes := func() (list []cause) {
+		t.Helper()
+		var a struct{ Causes []cause }
+		root.want(t, 200, &a, "GET", "/v1/dead/causes", nil)
+		return a.Causes
+	}
+	within(t, 10*time.Second, "not all are dead", func() bool {
+		c := causes()
+		return len(c) == 2 && c[0].Count == 6 && c[1].Count == 2
+	})
+	if c := causes(); c[0].Reason != "rejected: hot" || c[1].Reason != "rejected: cold" {
+		t.Errorf("causes %+v", c)
+	}
+	var edited stored
+	root.want(t, 201, &edited, "POST", "/v1/dead/1/requeue", []byte(`{"text":"better","priority":7}`))
+	m := link.msg(t)
+	if m.payload() != "better" || m.ID != edited.ID || m.ID == first.ID || m.Priority != 7 || m.Topic != "device/lamp1/in/set" {
+		t.Errorf("the edited one arrives as %+v", m)
+	}
+	link.ack(t, m.Seq)
+	root.want(t, 201, &edited, "POST", "/v1/dead/2/requeue", []byte(`{"topic":"device/lamp2/in/set"}`))
+	if p := root.trace(t, edited.ID)["device/lamp2"]; p.State != "waiting" || edited.Subscriptions != 1 {
+		t.Errorf("sent elsewhere: %+v", p)
+	}
+	root.refused(t, 404, "not-found", "POST", "/v1/dead/1/requeue", nil)
+	root.want(t, 204, nil, "DELETE", "/v1/dead/3", nil)
+	g.kill()
+	g.start()
+	if c := causes(); len(c) != 2 || c[0].Count != 3 {
+		t.Fatalf("after kill -9 there are %+v", c)
+	}
+	requeueInBulk(t, g, root, g.mustDial("lamp1", tok))
+	if c := causes(); len(c) != 1 || c[0].Reason != "rejected: cold" {
+		t.Errorf("left are %+v", c)
+	}
+}
+
+// requeueInBulk requeues the three that are left of one cause, and begins and stops a job for the others.
+func requeueInBulk(t *testing.T, g *gateway, root *api, link *link) {
+	t.Helper()
+	if out := g.must(nil, "dead", "requeue", "-reason", "rejected: hot", "-rate", "50"); out != "3 requeued\n" {
+		t.Errorf("dead requeue printed %q", out)
+	}
+	for i := 3; i < 6; i++ {
+		m := link.msg(t)
+		if m.payload() != fmt.Sprint("text ", i) {
+			t.Errorf("requeued %d arrives as %+v", i, m)
+		}
+		link.ack(t, m.Seq)
+	}
+	var begun struct{ Job string }
+	root.want(t, 202, &begun, "POST", "/v1/dead/requeue", []byte(`{"rate":0.1}`))
+	var j struct {
+		State       string
+		Total, Done int
+	}
+	root.want(t, 200, &j, "GET", "/v1/jobs/"+begun.Job, nil)
+	if j.State != "running" || j.Total != 2 {
+		t.Errorf("the job is %+v", j)
+	}
+	root.want(t, 200, &j, "DELETE", "/v1/jobs/"+begun.Job, nil)
+	if j.State != "stopped" || j.Done == j.Total {
+		t.Errorf("the stopped job is %+v", j)
+	}
+}

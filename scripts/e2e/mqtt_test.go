@@ -166,6 +166,13 @@ func TestMosquittoFeatures(t *testing.T) {
 	if got := b.mosquitto(t, "sub", "", "-t", "$SYS/broker/version", "-C", "1"); !strings.HasPrefix(got, "edgepost ") {
 		t.Errorf("$SYS: %q", got)
 	}
+	b.mosquitto(t, "sub", "", "-i", "away", "-c", "-q", "1", "-t", "away/#", "-E")
+	got := b.mosquitto(t, "sub", "", "-t", "$SYS/broker/clients/+", "-C", "6", "-F", "%t=%p")
+	for _, want := range []string{"connected=1", "disconnected=1", "total=2"} {
+		if !strings.Contains(got, "$SYS/broker/clients/"+want+"\n") {
+			t.Errorf("$SYS has no clients/%s among\n%s", want, got)
+		}
+	}
 
 	lines, _ := background(t, "mosquitto_sub", "-p", b.port(), "-V", "5", "-q", "2", "-t", "t/#", "-F", "%t|%p|%q|%C|%R|%D|%P|%E")
 	time.Sleep(300 * time.Millisecond) // it prints nothing when it has subscribed

@@ -1,11 +1,16 @@
 // A gateway that has seen some life, for pictures.
 import type { Gateway } from "./gateway";
 
-const done = new WeakSet<Gateway>();
+/** What was made: id is a message to a group, half of which took it. */
+export interface Furnished {
+  id: string;
+}
 
-export async function furnish(g: Gateway): Promise<void> {
-  if (done.has(g)) return;
-  done.add(g);
+const done = new WeakMap<Gateway, Furnished>();
+
+export async function furnish(g: Gateway): Promise<Furnished> {
+  const before = done.get(g);
+  if (before) return before;
   await g.api("POST", "/v1/groups", { name: "hall", label: "Hall, first floor" });
   const tokens: Record<string, string> = {};
   for (const [id, label, groups] of [
@@ -22,6 +27,9 @@ export async function furnish(g: Gateway): Promise<void> {
   for (let i = 0; i < 3; i++) await g.send("device/door-front/in/cmd", { open: true, n: i });
   await g.reject("door-front", tokens["door-front"]!, "the lock is jammed");
   for (let i = 0; i < 7; i++) await g.send("device/pump_A1B2/in/set", { speed: i });
-  await g.send("group/hall/in/scene", { scene: "evening" });
+  const { id } = await g.send("group/hall/in/scene", { scene: "evening" });
+  await g.take("lamp1", tokens.lamp1!);
   for (let i = 0; i < 12; i++) await g.send("device/meter1/out/power", { watt: 230 + i * 3, phase: "L1" });
+  done.set(g, { id });
+  return { id };
 }

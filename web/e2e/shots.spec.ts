@@ -3,14 +3,23 @@ import { test as base } from "@playwright/test";
 import { furnish } from "./furnish";
 import { expect, test } from "./test";
 
-const pages = { overview: "#/", start: "#/start" };
+const pages = {
+  overview: "#/",
+  start: "#/start",
+  devices: "#/devices",
+  device: "#/devices/pump_A1B2",
+  credentials: "#/devices/pump_A1B2?tab=credentials",
+  messages: "#/messages?topic=group/hall/in/scene",
+  trace: "#/messages/ID",
+  topics: "#/topics?topic=device/meter1/out/power",
+};
 
 (process.env.SHOTS ? base.describe : base.describe.skip)("screenshots", () => {
   for (const language of ["en", "zh"]) {
     for (const theme of ["light", "dark"]) {
       for (const width of [360, 1280]) {
         test(`${language} ${theme} ${width}`, async ({ inside: page, gateway }) => {
-          await furnish(gateway);
+          const seen = await furnish(gateway);
           await page.setViewportSize({ width, height: width === 360 ? 740 : 800 });
           await page.evaluate(
             ([l, t]) => {
@@ -20,10 +29,15 @@ const pages = { overview: "#/", start: "#/start" };
             [language, theme],
           );
           for (const [name, hash] of Object.entries(pages)) {
-            await page.goto(`${gateway.url}/${hash}`);
+            await page.goto(`${gateway.url}/${hash.replace("ID", seen.id)}`);
             await page.reload();
             await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
-            await page.waitForTimeout(1500);
+            if (name === "topics") {
+              await page.waitForTimeout(500);
+              for (let i = 0; i < 9; i++)
+                await gateway.send("device/meter1/out/power", { watt: 230 + 9 * (i % 4) - i, phase: "L1" });
+            }
+            await page.waitForTimeout(1200);
             await page.screenshot({ path: `shots/${name}-${language}-${theme}-${width}.png`, fullPage: true });
           }
         });

@@ -28,7 +28,7 @@ export const test = base.extend<{ inside: Page; quiet: undefined }, { gateway: G
       page.on("console", (m) => {
         if (
           m.type() === "error" &&
-          !/status of (400|401|404|409)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(
+          !/status of (401|403|404|409)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(
             m.text(),
           )
         )

@@ -14,6 +14,7 @@ import (
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
 	"edgepost/appliance/registry/profile"
+	"edgepost/appliance/system/job"
 	"edgepost/appliance/system/pulse"
 )
 
@@ -34,6 +35,7 @@ type Core interface {
 	Certificates
 	Seals
 	DeadLetters
+	Jobs
 	Monitor
 	Live
 	Setup
@@ -235,6 +237,19 @@ type DeadLetters interface {
 	DeadLetters(ctx context.Context, g *auth.Grant, after uint64, limit int) ([]message.DeadLetter, error)
 	DeadLetter(ctx context.Context, g *auth.Grant, entry uint64) (message.DeadLetter, error)
 	Requeue(ctx context.Context, g *auth.Grant, entry uint64) (message.StoredAs, error)
+	// RequeueEdited takes it back as another message.
+	RequeueEdited(ctx context.Context, g *auth.Grant, entry uint64, edit courier.Edit) (message.StoredAs, error)
+	Discard(ctx context.Context, g *auth.Grant, entry uint64) error
+	// RequeueAll begins to take all back that have the reason, "" any, at a rate per second.
+	RequeueAll(ctx context.Context, g *auth.Grant, reason string, rate float64) (job.Job, error)
+	Causes(g *auth.Grant) ([]message.DeadCause, error)
+}
+
+// Jobs are long work that administrators began.
+type Jobs interface {
+	Jobs(g *auth.Grant) ([]job.Job, error)
+	Job(g *auth.Grant, id string) (job.Job, error)
+	StopJob(ctx context.Context, g *auth.Grant, id string) (job.Job, error)
 }
 
 // Monitor shows how the appliance is.

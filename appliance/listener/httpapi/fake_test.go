@@ -36,6 +36,7 @@ type fakeCore struct {
 	row     *registry.RowError
 	list    []registry.Enrolment
 
+	edit     courier.Edit
 	sessions []string // that Holds was asked about
 
 	mu       sync.Mutex

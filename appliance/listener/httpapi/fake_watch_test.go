@@ -8,6 +8,7 @@ import (
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
+	"edgepost/appliance/system/job"
 	"edgepost/appliance/system/pulse"
 )
 
@@ -15,6 +16,12 @@ import (
 var watching = []works{
 	{"GET /v1/live", "/v1/live", "", 200, "Watch", `event: tick`},
 	{"GET /v1/live/history", "/v1/live/history", "", 200, "Past", `{"step":10,"until":"0001-01-01T00:00:00Z","series":{"in":[1.5],"out":null,`},
+	{"GET /v1/dead/causes", "/v1/dead/causes", "", 200, "Causes", `{"causes":[{"reason":"rejected: no","count":3,"newest":"2027-01-15T08:00:00Z","example":9}]}`},
+	{"POST /v1/dead/requeue", "/v1/dead/requeue", `{"reason":"rejected: no","rate":2.5}`, 202, "RequeueAll rejected: no 2.5", `{"job":"j1"}`},
+	{"DELETE /v1/dead/{entry}", "/v1/dead/3", "", 204, "Discard 3", ""},
+	{"GET /v1/jobs", "/v1/jobs", "", 200, "Jobs", `{"jobs":[{"id":"j1","what":"requeue","state":"running","total":3,"done":1,"failed":0,"error":"","began":"2027-01-15T08:00:00Z"}]}`},
+	{"GET /v1/jobs/{id}", "/v1/jobs/j1", "", 200, "Job j1", `{"id":"j1",`},
+	{"DELETE /v1/jobs/{id}", "/v1/jobs/j1", "", 200, "StopJob j1", `"state":"stopped"`},
 	{"POST /v1/reach", "/v1/reach", `{"topic":"group/hall/in/x"}`, 200, "Reach group/hall/in/x", `{"subscriptions":3,"devices":[{"id":"lamp1","online":true},{"id":"lamp2","online":false}],"devices_total":2,"online":1,"offline":1,"others":["key/app/jobs"]}`},
 	{"GET /v1/devices/{id}/queue", "/v1/devices/lamp1/queue?limit=5", "", 200, "Queue lamp1 5", `{"depth":9,"queue":[{"id":"k3f9w2xq-41","seq":41,"topic":"a/b","priority":4,"state":"waiting","why":"offline","age":2,"expires_in":60,"attempt":0,"size":4,"preview":"灯!"},{"id":"k3f9w2xq-42",`},
 	{"PUT /v1/devices/{id}/queue/{msgid}", "/v1/devices/lamp1/queue/k3f9w2xq-41", `{"priority":9}`, 204, "Move lamp1 k3f9w2xq-41 9", ""},
@@ -46,6 +53,37 @@ func (f *fakeCore) Withdraw(_ context.Context, _ *auth.Grant, device string, id 
 
 func (f *fakeCore) Reach(_ context.Context, _ *auth.Grant, t message.Topic) ([]courier.Audience, error) {
 	return []courier.Audience{{Name: "device/lamp1", Device: true, Online: true}, {Name: "device/lamp2", Device: true}, {Name: "key/app/jobs"}}, f.note("Reach %s", t)
+}
+
+var morning = time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
+
+func (f *fakeCore) Causes(*auth.Grant) ([]message.DeadCause, error) {
+	return []message.DeadCause{{Reason: "rejected: no", Count: 3, Newest: morning, Example: 9}}, f.note("Causes")
+}
+
+func (f *fakeCore) RequeueAll(_ context.Context, _ *auth.Grant, reason string, rate float64) (job.Job, error) {
+	return job.Job{ID: "j1"}, f.note("RequeueAll %s %v", reason, rate)
+}
+
+func (f *fakeCore) RequeueEdited(_ context.Context, _ *auth.Grant, entry uint64, edit courier.Edit) (message.StoredAs, error) {
+	f.edit = edit
+	return f.stored, f.note("RequeueEdited %d", entry)
+}
+
+func (f *fakeCore) Discard(_ context.Context, _ *auth.Grant, entry uint64) error {
+	return f.note("Discard %d", entry)
+}
+
+func (f *fakeCore) Jobs(*auth.Grant) ([]job.Job, error) {
+	return []job.Job{{ID: "j1", What: "requeue", State: job.Running, Total: 3, Done: 1, Began: morning}}, f.note("Jobs")
+}
+
+func (f *fakeCore) Job(_ *auth.Grant, id string) (job.Job, error) {
+	return job.Job{ID: id}, f.note("Job %s", id)
+}
+
+func (f *fakeCore) StopJob(_ context.Context, _ *auth.Grant, id string) (job.Job, error) {
+	return job.Job{ID: id, State: job.Stopped}, f.note("StopJob %s", id)
 }
 
 // Watch is a feed that ends after one tick.

@@ -40,7 +40,13 @@ func (a *api) routes() []route {
 func (a *api) adminRoutes() []route {
 	rs := slices.Concat(a.registerRoutes(), a.enrolRoutes(), a.peopleRoutes(), a.bridgeRoutes(), a.watchRoutes(), a.oauthRoutes(), []route{
 		{method: get, pattern: "/v1/dead", query: []string{"after", "limit"}, serve: a.listDead},
+		{method: get, pattern: "/v1/dead/causes", serve: a.deadCauses},
+		{method: post, pattern: "/v1/dead/requeue", serve: a.requeueAll},
+		{method: get, pattern: "/v1/jobs", serve: a.listJobs},
+		{method: get, pattern: "/v1/jobs/{id}", serve: a.showJob},
+		{method: remove, pattern: "/v1/jobs/{id}", serve: a.stopJob},
 		{method: get, pattern: "/v1/dead/{entry}", serve: a.showDead},
+		{method: remove, pattern: "/v1/dead/{entry}", serve: a.discard},
 		{method: post, pattern: "/v1/dead/{entry}/requeue", serve: a.requeue},
 		{method: get, pattern: "/v1/status", serve: a.status},
 		{method: get, pattern: "/v1/access/check", query: []string{"principal", "action", "topic"}, serve: a.checkAccess},

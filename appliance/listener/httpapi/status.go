@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"time"
 
-	"edgepost/appliance/codec"
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/message"
@@ -141,61 +139,4 @@ func (a *api) newTicket(c *call) error {
 		Ticket    string `json:"ticket"`
 		ExpiresIn int64  `json:"expires_in"`
 	}{ticket, int64(expires / time.Second)})
-}
-
-// listDead is a page of dead letters.
-func (a *api) listDead(c *call) error {
-	after, limit, err := c.page()
-	if err != nil {
-		return err
-	}
-	dead, err := a.core.DeadLetters(c.r.Context(), c.grant, after, limit)
-	if err != nil {
-		return err
-	}
-	var tail []byte
-	if len(dead) == limit {
-		tail = strconv.AppendUint([]byte(`,"next":`), dead[len(dead)-1].Entry, 10)
-	}
-	c.list("dead", len(dead), func(b []byte, i int) []byte { return appendDead(b, &dead[i]) }, tail)
-	return nil
-}
-
-func appendDead(b []byte, d *message.DeadLetter) []byte {
-	b = strconv.AppendUint(append(b, `{"entry":`...), d.Entry, 10)
-	b = codec.AppendString(append(b, `,"subscription":`...), d.Subscription)
-	b = codec.AppendString(append(b, `,"reason":`...), d.Reason)
-	b = strconv.AppendInt(append(b, `,"attempts":`...), int64(d.Attempts), 10)
-	if !d.At.IsZero() {
-		b = append(d.At.UTC().AppendFormat(append(b, `,"at":"`...), timeLayout), '"')
-	}
-	if d.Message != nil {
-		b = append(codec.AppendMessage(append(b, `,"message":{`...), d.Message), '}')
-	}
-	return append(b, '}')
-}
-
-func (a *api) showDead(c *call) error {
-	entry, err := c.entry()
-	if err != nil {
-		return err
-	}
-	d, err := a.core.DeadLetter(c.r.Context(), c.grant, entry)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, append(appendDead(nil, &d), '\n'))
-}
-
-func (a *api) requeue(c *call) error {
-	entry, err := c.entry()
-	if err != nil {
-		return err
-	}
-	as, err := a.core.Requeue(c.r.Context(), c.grant, entry)
-	if err != nil {
-		return err
-	}
-	c.w.Header().Set("Location", "/v1/messages/"+as.ID.String())
-	return c.answer(http.StatusCreated, append(appendStored(nil, &as), "}\n"...))
 }

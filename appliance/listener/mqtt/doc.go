@@ -59,8 +59,8 @@
 //   - $share grants QoS 1 at most, which the specification allows: a message is assigned to a member until
 //     it acknowledges, and goes to another one when its connection ends. It is not bound to the member's
 //     session.
-//   - A retained message that is on its way to the client is not sent a second time when the client
-//     subscribes again before it acknowledges it.
+//   - A retained message that is on its way to the client when it subscribes again is sent once more when the
+//     first one is acknowledged, unless another has replaced it.
 //   - $SYS/broker/load/… are averages that are brought forward when somebody reads them.
 //
 // # Mapping

@@ -52,6 +52,7 @@ type session struct {
 	problem bool // the client wants reason strings
 	told    bool // its keep-alive was replaced by ours
 	method  method
+	aliases uint16      // topic aliases that it allows us
 	grant   *auth.Grant // the reader replaces it when the client sends a new token
 	client  string
 	key     string
@@ -59,7 +60,6 @@ type session struct {
 	alive   time.Duration // one and a half times the keep-alive; 0: none
 	most    int           // bytes of a packet that the client takes
 	window  int           // unacknowledged messages that it gets
-	aliases uint16        // topic aliases that it allows us
 
 	// Owned by the reader.
 	in       quiet.Input

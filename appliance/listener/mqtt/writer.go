@@ -345,10 +345,10 @@ func (s *session) takeOff(e *entry, pub *packet.Publish, qos message.QoS) bool {
 }
 
 // doneLocked reports whether the client has had the message on an earlier connection, so that only its
-// settlement is missing.
+// settlement is missing. One whose settlement the courier knows is retained, and was asked for again.
 func (s *session) doneLocked(at place) bool {
 	for i := range s.finished {
-		if f := &s.finished[i]; f.at == at {
+		if f := &s.finished[i]; f.at == at && !f.settled {
 			f.settled = true
 			return true
 		}

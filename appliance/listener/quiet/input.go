@@ -42,13 +42,13 @@ type block struct {
 type Input struct {
 	conn    net.Conn
 	buffers *Buffers
-	raw     syscall.RawConn            // nil: the connection cannot be read without a buffer
-	wait    waiter                     // nil: neither can it be waited for without one
+	raw     syscall.RawConn            // nil: there is no descriptor to read from
 	try     func(fd uintptr) (ok bool) // reads what is there into block
 	err     error                      // of try
 	block   *block                     // nil while nothing is there, or only rest
-	rest    []byte                     // an incomplete part, while a connection that needs no buffer waits for more
+	rest    string                     // an incomplete part, while a connection that needs no buffer waits for more
 	need    int                        // bytes that are needed behind the start, if known
+	waits   bool                       // conn is a waiter
 	hot     bool                       // input comes faster than idleBytes at a time
 }
 
@@ -65,7 +65,7 @@ func New(conn net.Conn, b *Buffers) Input {
 			in.raw = raw
 		}
 	}
-	in.wait, _ = conn.(waiter)
+	_, in.waits = conn.(waiter)
 	return in
 }
 
@@ -80,7 +80,7 @@ func (in *Input) Fill() error {
 		return err
 	case in.raw != nil:
 		return in.fillRaw()
-	case in.wait != nil:
+	case in.waits:
 		return in.fillWaiting()
 	default:
 		b := in.buffers.idle.Get().(*[]byte)
@@ -110,7 +110,7 @@ func (in *Input) fillRaw() error {
 
 // fillWaiting does the same for a connection that is no descriptor.
 func (in *Input) fillWaiting() error {
-	if err := in.wait.Wait(); err != nil {
+	if err := in.conn.(waiter).Wait(); err != nil {
 		return err
 	}
 	f := in.buffers.blocks.Get().(*block)
@@ -121,7 +121,7 @@ func (in *Input) fillWaiting() error {
 		return err
 	}
 	f.n = had + n
-	in.block, in.rest = f, nil
+	in.block, in.rest = f, ""
 	return err
 }
 
@@ -131,7 +131,7 @@ func (in *Input) readFD(fd uintptr) bool {
 	n, err := readAvailable(fd, f.b[had:])
 	if n > 0 {
 		f.n = had + n
-		in.block, in.rest = f, nil
+		in.block, in.rest = f, ""
 		return true
 	}
 	in.buffers.blocks.Put(f)
@@ -174,7 +174,7 @@ func (in *Input) Took(n, need int) {
 	f.n = copy(f.b, f.b[n:f.n])
 	switch {
 	case f.n > 0 && !in.Blind() && need <= BlockBytes && f.n < BlockBytes:
-		in.rest = append([]byte(nil), f.b[:f.n]...) // nobody can hold a whole buffer by sending half a packet
+		in.rest = string(f.b[:f.n]) // nobody can hold a whole buffer by sending half a packet
 		in.Drop()
 	case f.n > 0 || in.hot && in.Blind():
 		if cap(f.b) > KeepMax && need <= BlockBytes && f.n <= BlockBytes { // what was large is through
@@ -187,7 +187,7 @@ func (in *Input) Took(n, need int) {
 
 // Blind reports whether only a read with a buffer shows that there is input, so that even an idle connection
 // holds one.
-func (in *Input) Blind() bool { return in.raw == nil && in.wait == nil }
+func (in *Input) Blind() bool { return in.raw == nil && !in.waits }
 
 // Drop forgets the input that is held and gives the buffer back.
 func (in *Input) Drop() {

@@ -2,8 +2,11 @@
 import type { ComponentType } from "preact";
 import type { Word } from "../core/words";
 import type { IconName } from "../ui/icon";
+import { DevicesPage } from "./devices/page";
+import { Messages } from "./messages/page";
 import { Overview } from "./overview/page";
 import { Start } from "./start/page";
+import { Topics } from "./topics/page";
 
 export interface Page {
   id: string; // in the address
@@ -15,5 +18,8 @@ export interface Page {
 
 export const pages: Page[] = [
   { id: "", name: "nav.overview", icon: "overview", view: Overview },
+  { id: "devices", name: "nav.devices", icon: "devices", view: DevicesPage },
+  { id: "messages", name: "nav.messages", icon: "messages", view: Messages },
+  { id: "topics", name: "nav.topics", icon: "topics", view: Topics },
   { id: "start", name: "start.title", icon: "arrow", view: Start, hidden: true },
 ];

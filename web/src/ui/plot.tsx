@@ -19,6 +19,8 @@ interface Props {
 }
 
 const HEIGHT = 170;
+const LEAST = 30; // seconds that a plot spans
+const FEW = 40; // so few points are shown as points, too
 const dashes = [undefined, [6, 4], [2, 3]];
 
 /** colour resolves a custom property: a canvas knows no var(). */
@@ -42,7 +44,10 @@ function options(box: HTMLElement, lines: Line[], show: Props["show"]): uPlot.Op
     height: HEIGHT,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-    scales: { y: { range: (_, _lo, hi) => [0, hi > 0 ? hi * 1.1 : 1] } },
+    scales: {
+      x: { range: (_, lo, hi) => [Math.min(lo, hi - LEAST), hi] },
+      y: { range: (_, _lo, hi) => [0, hi > 0 ? hi * 1.1 : 1] },
+    },
     axes: [
       {
         stroke: soft,
@@ -61,7 +66,7 @@ function options(box: HTMLElement, lines: Line[], show: Props["show"]): uPlot.Op
         stroke: colour(box, `--curve-${i + 1}`),
         width: 1.75,
         dash: dashes[i],
-        points: { show: false },
+        points: { show: (u: uPlot) => u.data[0].length < FEW, size: 4 },
         fill: i === 0 ? `color-mix(in srgb, ${colour(box, "--curve-1")} 9%, transparent)` : undefined,
       })),
     ],
