@@ -30,6 +30,10 @@ type Options struct {
 	Version string
 	Built   time.Time    // no clock may show an earlier time; zero: unknown
 	Log     *slog.Logger // nil: discard
+
+	// Where the configuration comes from, to show it: the text of the file, if it was one, and the keys that flags set.
+	ConfigText string
+	Flags      []string
 }
 
 // Appliance is one running edgepost: New, Start, Stop. It can be embedded in another program.
@@ -47,6 +51,7 @@ type Appliance struct {
 	mqtts string // of MQTT over TLS; "" like mqtt
 
 	asked     struct{ https, mqtt, mqtts bool } // somebody chose the address, so it must be free
+	lines     map[string]int                    // of the keys in the configuration file
 	tlsOff    string                            // why TLS is not served; "" it is
 	tokensOff string                            // why no access tokens are issued; "" they are
 	secured   *room                             // of HTTPS; nil when it is not served
@@ -69,6 +74,7 @@ func New(cfg Config, o Options) (*Appliance, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Appliance{cfg: cfg.WithDefaults(), o: o}
+	a.lines = keyLines(o.ConfigText)
 	a.asked.https, a.asked.mqtt, a.asked.mqtts = cfg.HTTPS.Addr != "", cfg.MQTT.Addr != "", cfg.MQTTS.Addr != ""
 	return a, nil
 }
@@ -276,6 +282,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	})
 	k.batch, k.status = a.cfg.Limits.MaxMessage, a.fillStatus
 	k.kick = func(string) {}
+	k.settings, k.issuers, k.fixedName = a.settings, issuerList(a.cfg.Issuers), a.cfg.Name != ""
 	k.pulse = pulse.NewRecorder(gauge{a}, &k.acks, runtime.GOMAXPROCS(0))
 	d := a.cfg.Delivery
 	k.policy = courier.Spec{TTL: d.TTL}

@@ -24,15 +24,21 @@ const maxConfigBytes = 1 << 20
 // contents is returned as [Mistakes], all at once, each with its line and key; a file that cannot
 // be read is one mistake that wraps nothing.
 func LoadConfig(path string) (Config, error) {
+	c, _, err := LoadConfigText(path)
+	return c, err
+}
+
+// LoadConfigText is [LoadConfig], and returns the file's text, for [Options].
+func LoadConfigText(path string) (Config, string, error) {
 	text, err := readConfig(path)
 	if err != nil {
-		return Config{}, Mistakes{{File: path, Detail: err.Error()}}
+		return Config{}, "", Mistakes{{File: path, Detail: err.Error()}}
 	}
 	c, err := parseConfig(path, text)
 	if err != nil {
-		return Config{}, err
+		return Config{}, "", err
 	}
-	return c, nil
+	return c, text, nil
 }
 
 func readConfig(path string) (string, error) {

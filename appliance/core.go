@@ -15,6 +15,7 @@ import (
 	"edgepost/appliance/guard/door"
 	"edgepost/appliance/guard/keyring"
 	"edgepost/appliance/guard/oauth"
+	"edgepost/appliance/listener/httpapi"
 	"edgepost/appliance/message"
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
@@ -47,6 +48,9 @@ type core struct {
 	wrongCodes  atomic.Int64  // user codes that no device had
 	recheck     chan struct{} // holds one signal: look at once whose token has ended
 	jobs        job.Runner
+	settings    func() []httpapi.Setting
+	issuers     []httpapi.Issuer
+	fixedName   bool // by the configuration
 
 	certs  *cert.Keeper           // nil: TLS is not served
 	kick   func(principal string) // ends the principal's connections

@@ -20,6 +20,9 @@ const stopTimeout = 15 * time.Second
 type serving struct {
 	config, http, https, mqtt, mqtts string
 	anonymous                        bool
+
+	text string   // of the configuration's file
+	set  []string // keys that flags set
 }
 
 func serveCommand() *command {
@@ -43,7 +46,7 @@ func (s *serving) run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	a, err := appliance.New(cfg, appliance.Options{Version: c.Version, Built: c.Built, Log: c.logger(cfg.LogLevel)})
+	a, err := appliance.New(cfg, appliance.Options{Version: c.Version, Built: c.Built, Log: c.logger(cfg.LogLevel), ConfigText: s.text, Flags: s.set})
 	if err != nil {
 		return err
 	}
@@ -70,27 +73,27 @@ func (s *serving) configure(c *call) (appliance.Config, error) {
 	var cfg appliance.Config
 	if s.config != "" {
 		var err error
-		if cfg, err = appliance.LoadConfig(s.config); err != nil {
+		if cfg, s.text, err = appliance.LoadConfigText(s.config); err != nil {
 			return cfg, &failure{exitUsage, err.Error(), ""}
 		}
 	}
 	if cfg.Data == "" || c.given["data"] || c.Getenv("EDGEPOST_DATA") != "" {
 		cfg.Data = c.data
+		s.set = append(s.set, "data")
 	}
-	if s.http != "" {
-		cfg.HTTP.Addr = s.http
-	}
-	if s.https != "" {
-		cfg.HTTPS.Addr = s.https
-	}
-	if s.mqtt != "" {
-		cfg.MQTT.Addr = s.mqtt
-	}
-	if s.mqtts != "" {
-		cfg.MQTTS.Addr = s.mqtts
+	for _, f := range []struct {
+		given string
+		into  *string
+		key   string
+	}{{s.http, &cfg.HTTP.Addr, "http.addr"}, {s.https, &cfg.HTTPS.Addr, "https.addr"}, {s.mqtt, &cfg.MQTT.Addr, "mqtt.addr"}, {s.mqtts, &cfg.MQTTS.Addr, "mqtts.addr"}} {
+		if f.given != "" {
+			*f.into = f.given
+			s.set = append(s.set, f.key)
+		}
 	}
 	if s.anonymous {
 		cfg.OpenAnonymous()
+		s.set = append(s.set, "access.anonymous")
 	}
 	if err := cfg.Validate(); err != nil { // the file was right, so it is a flag
 		text := strings.NewReplacer("https.addr:", "flag -https:", "http.addr:", "flag -http:", "mqtts.addr:", "flag -mqtts:", "mqtt.addr:", "flag -mqtt:").Replace(err.Error())

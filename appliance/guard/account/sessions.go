@@ -1,9 +1,12 @@
 package account
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
+	"slices"
 	"sync"
 	"time"
 
@@ -140,4 +143,46 @@ func (t *Sessions) Sweep() (users []string) {
 		}
 	}
 	return users
+}
+
+// Session describes a session to people. Its id tells it from others and opens nothing.
+type Session struct {
+	ID      string    `json:"id"`
+	User    string    `json:"user"`
+	Made    time.Time `json:"made"`
+	Used    time.Time `json:"used"`
+	Ends    time.Time `json:"ends"`    // unless it is used
+	Present bool      `json:"present"` // it is the one that asks
+}
+
+// listed is a session's name in lists: of its hash, which opens nothing, the first 64 bits.
+func listed(hash [sha256.Size]byte) string { return hex.EncodeToString(hash[:8]) }
+
+// List describes the sessions of a user, "" of all, by when they were made. present is the id of the one that asks.
+func (t *Sessions) List(user, present string) []Session {
+	own := auth.HashToken(present)
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := []Session{}
+	for hash, s := range t.open {
+		if (user == "" || s.user == user) && now.Before(s.ends()) {
+			list = append(list, Session{ID: listed(hash), User: s.user, Made: s.made.UTC(), Used: s.used.UTC(), Ends: s.ends().UTC(), Present: hash == own})
+		}
+	}
+	slices.SortFunc(list, func(a, b Session) int { return cmp.Or(a.Made.Compare(b.Made), cmp.Compare(a.ID, b.ID)) })
+	return list
+}
+
+// EndListed ends a session that List named, of the user, "" of anybody, and returns whose it was; false when there is none.
+func (t *Sessions) EndListed(user, id string) (whose string, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for hash, s := range t.open {
+		if listed(hash) == id && (user == "" || s.user == user) {
+			delete(t.open, hash)
+			return s.user, true
+		}
+	}
+	return user, false
 }

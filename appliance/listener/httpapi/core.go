@@ -36,6 +36,7 @@ type Core interface {
 	Seals
 	DeadLetters
 	Jobs
+	Operation
 	Monitor
 	Live
 	Setup

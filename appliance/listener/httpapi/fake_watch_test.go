@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"edgepost/appliance/courier"
+	"edgepost/appliance/guard/account"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/message"
 	"edgepost/appliance/registry"
@@ -22,6 +23,12 @@ var watching = []works{
 	{"GET /v1/jobs", "/v1/jobs", "", 200, "Jobs", `{"jobs":[{"id":"j1","what":"requeue","state":"running","total":3,"done":1,"failed":0,"error":"","began":"2027-01-15T08:00:00Z"}]}`},
 	{"GET /v1/jobs/{id}", "/v1/jobs/j1", "", 200, "Job j1", `{"id":"j1",`},
 	{"DELETE /v1/jobs/{id}", "/v1/jobs/j1", "", 200, "StopJob j1", `"state":"stopped"`},
+	{"GET /v1/config", "/v1/config", "", 200, "Settings", `{"settings":[{"key":"http.addr","value":":8088","origin":"line 3"}]}`},
+	{"POST /v1/config/validate", "/v1/config/validate", "a = 1", 200, "CheckConfig a = 1", `{"ok":false,"mistakes":[{"line":1,"key":"a","detail":"unknown"}]}`},
+	{"PUT /v1/gateway", "/v1/gateway", `{"name":"hall"}`, 204, "SetName hall", ""},
+	{"GET /v1/issuers", "/v1/issuers", "", 200, "IssuerList", `{"issuers":[{"name":"corp","iss":"https://id.example","aud":null,"algs":null,"keys":"https://id.example/keys"}]}`},
+	{"GET /v1/sessions", "/v1/sessions", "", 200, "SessionList ", `{"sessions":[{"id":"s1","user":"ann","made":"2027-01-15T08:00:00Z","used":`},
+	{"DELETE /v1/sessions/{id}", "/v1/sessions/s1", "", 204, "CloseSession s1", ""},
 	{"POST /v1/reach", "/v1/reach", `{"topic":"group/hall/in/x"}`, 200, "Reach group/hall/in/x", `{"subscriptions":3,"devices":[{"id":"lamp1","online":true},{"id":"lamp2","online":false}],"devices_total":2,"online":1,"offline":1,"others":["key/app/jobs"]}`},
 	{"GET /v1/devices/{id}/queue", "/v1/devices/lamp1/queue?limit=5", "", 200, "Queue lamp1 5", `{"depth":9,"queue":[{"id":"k3f9w2xq-41","seq":41,"topic":"a/b","priority":4,"state":"waiting","why":"offline","age":2,"expires_in":60,"attempt":0,"size":4,"preview":"灯!"},{"id":"k3f9w2xq-42",`},
 	{"PUT /v1/devices/{id}/queue/{msgid}", "/v1/devices/lamp1/queue/k3f9w2xq-41", `{"priority":9}`, 204, "Move lamp1 k3f9w2xq-41 9", ""},
@@ -84,6 +91,30 @@ func (f *fakeCore) Job(_ *auth.Grant, id string) (job.Job, error) {
 
 func (f *fakeCore) StopJob(_ context.Context, _ *auth.Grant, id string) (job.Job, error) {
 	return job.Job{ID: id, State: job.Stopped}, f.note("StopJob %s", id)
+}
+
+func (f *fakeCore) Settings(*auth.Grant) ([]Setting, error) {
+	return []Setting{{"http.addr", ":8088", "line 3"}}, f.note("Settings")
+}
+
+func (f *fakeCore) CheckConfig(_ context.Context, _ *auth.Grant, text string) ([]Mistake, error) {
+	return []Mistake{{1, "a", "unknown"}}, f.note("CheckConfig %s", text)
+}
+
+func (f *fakeCore) SetName(_ context.Context, _ *auth.Grant, name string) error {
+	return f.note("SetName %s", name)
+}
+
+func (f *fakeCore) IssuerList(*auth.Grant) ([]Issuer, error) {
+	return []Issuer{{Name: "corp", Issuer: "https://id.example", Keys: "https://id.example/keys"}}, f.note("IssuerList")
+}
+
+func (f *fakeCore) SessionList(_ *auth.Grant, present string) ([]account.Session, error) {
+	return []account.Session{{ID: "s1", User: "ann", Made: morning}}, f.note("SessionList %s", present)
+}
+
+func (f *fakeCore) CloseSession(_ context.Context, _ *auth.Grant, id string) error {
+	return f.note("CloseSession %s", id)
 }
 
 // Watch is a feed that ends after one tick.
