@@ -97,7 +97,7 @@ func (a *Appliance) listen() error {
 	a.background("tokens", func(ctx context.Context) { k.endTokens(ctx, sockets, broker, streams) })
 	a.onStop("websocket", sockets.Close)
 	k.connections = func() int { return places.taken() + a.secured.taken() + int(broker.Stats().Connections) }
-	a.background("memory", func(ctx context.Context) { trim(ctx, k.connections) })
+	a.background("memory", func(ctx context.Context) { trim(ctx, a.o.Log, k.connections) })
 	a.background("live feed", k.pulse.Run)
 	a.onStop("jobs", func(context.Context) error { k.jobs.Close(); return nil })
 	return nil

@@ -3,12 +3,15 @@ package appliance
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"edgepost/appliance/system"
 )
 
 // room limits the connections that are open at the same time; more wait in the kernel's queue.
@@ -90,11 +93,11 @@ const (
 	trimStill = 2   // and no more than this in trimEvery: the wave is over
 )
 
-// trim gives memory back after each wave of connections, once it is over.
-func trim(ctx context.Context, connections func() int) {
+// trim gives memory back after each wave of connections, once it is over, and the code that only the start ran.
+func trim(ctx context.Context, log *slog.Logger, connections func() int) {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
-	trimmed, before := 0, 0
+	trimmed, before, started := 0, 0, false
 	for {
 		select {
 		case <-ctx.Done():
@@ -103,6 +106,12 @@ func trim(ctx context.Context, connections func() int) {
 		}
 		now := connections()
 		still := now-before <= trimStill && before-now <= trimStill
+		if still && !started {
+			started = true
+			if err := system.ReleaseCode(); err != nil {
+				log.Debug("the code that only the start ran stays mapped", "error", err)
+			}
+		}
 		if still && (now-trimmed >= trimAfter || trimmed-now >= trimAfter) {
 			debug.FreeOSMemory()
 			trimmed = now

@@ -57,9 +57,41 @@ func connectionsSection(ctx context.Context, b *bench) ([]table, error) {
 		t.Rows = append(t.Rows, cheaper(what, perConnection(ours), perConnection(theirs), "NATS", "≤ 6 KiB"))
 	}
 	t.Notes = []string{"Growth of the server's VmRSS, which is shown in full in brackets. The kernel's socket buffers are not in it, on either side."}
+	still, err := b.stillness(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.Rows = append(t.Rows, still)
 	t.Figures = all
 	secure, err := idleSecure(ctx, b, few)
 	return []table{t, secure}, err
+}
+
+// stillFor is how long the servers are left alone before their memory is looked at.
+const stillFor = 30 * time.Second
+
+// stillness is the resident memory of servers that nobody talks to.
+func (b *bench) stillness(ctx context.Context) (r row, err error) {
+	g, err := newGateway(b)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, g.remove()) }()
+	if _, err := g.start(ctx); err != nil {
+		return r, err
+	}
+	dir, err := b.dir()
+	if err != nil {
+		return r, err
+	}
+	p, err := b.natsServer(dir, syncLazy)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, p.remove()) }()
+	err = pause(ctx, stillFor)
+	ours, theirs := figure{resident(g.pid()) / 1e6, "MB", ""}, figure{resident(p.pid()) / 1e6, "MB", ""}
+	return cheaper("the process without connections, 30 s after its start", ours, theirs, "NATS", "≤ 10 MB"), err
 }
 
 func perConnection(i idled) figure {
