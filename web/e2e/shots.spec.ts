@@ -11,6 +11,16 @@ const pages = {
   credentials: "#/devices/pump_A1B2?tab=credentials",
   messages: "#/messages?topic=group/hall/in/scene",
   trace: "#/messages/ID",
+  dead: "#/dead",
+  letter: "#/dead/1",
+  access: "#/access",
+  users: "#/access?tab=users",
+  check: "#/access?tab=check",
+  tokens: "#/access?tab=tokens",
+  audit: "#/access?tab=audit",
+  settings: "#/settings",
+  certificate: "#/settings?tab=certificate",
+  approve: "#/approve",
   topics: "#/topics?topic=device/meter1/out/power",
 };
 

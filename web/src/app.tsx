@@ -71,7 +71,7 @@ function Shell() {
       <button type="button" class="skip button" onClick={() => main.current?.focus()}>
         {t("nav.skip")}
       </button>
-      <header class="top">
+      <header class="bar">
         <span class="menu">
           <Button icon={menu ? "close" : "menu"} look="bare" label={t("nav.menu")} onClick={() => setMenu(!menu)} />
         </span>

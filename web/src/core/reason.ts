@@ -21,6 +21,7 @@ const known: [RegExp, string][] = [
   [/^removed$/, "reason.removed"],
   [/^stopping$/, "reason.stopping"],
   [/^too many attempts$/, "reason.attempts"],
+  [/^rejected: (.+)$/, "reason.rejected-because"],
   [/^rejected$/, "reason.rejected"],
   [/^expired$/, "reason.expired"],
 ];

@@ -43,7 +43,7 @@ export function keepSession(): void {
   const used = () => {
     if (access.value.at !== "in" || Date.now() - last < BEAT) return;
     last = Date.now();
-    get("/v1/session").catch((e) => e instanceof Problem && e.status === 401 && ended());
+    verify();
   };
   for (const name of ["pointerdown", "keydown"]) addEventListener(name, used, { passive: true });
 }
@@ -60,7 +60,12 @@ function ended(): void {
   access.value = { at: "door", ended: true };
 }
 
-whenSignedOut(ended);
+/** A 401 may be about something else, such as a wrong present password. */
+function verify(): void {
+  get("/v1/session").catch((e) => e instanceof Problem && e.status === 401 && ended());
+}
+
+whenSignedOut(verify);
 
 /** Passwords are taken over HTTPS, and over plain HTTP only on the gateway itself (the gateway checks, this explains). */
 export function privateHere(l: Location = location): boolean {

@@ -2,9 +2,13 @@
 import type { ComponentType } from "preact";
 import type { Word } from "../core/words";
 import type { IconName } from "../ui/icon";
+import { AccessPage } from "./access/page";
+import { Approve } from "./approve/page";
+import { DeadPage } from "./dead/page";
 import { DevicesPage } from "./devices/page";
 import { Messages } from "./messages/page";
 import { Overview } from "./overview/page";
+import { SettingsPage } from "./settings/page";
 import { Start } from "./start/page";
 import { Topics } from "./topics/page";
 
@@ -21,5 +25,9 @@ export const pages: Page[] = [
   { id: "devices", name: "nav.devices", icon: "devices", view: DevicesPage },
   { id: "messages", name: "nav.messages", icon: "messages", view: Messages },
   { id: "topics", name: "nav.topics", icon: "topics", view: Topics },
+  { id: "dead", name: "nav.dead", icon: "dead", view: DeadPage },
+  { id: "access", name: "nav.access", icon: "access", view: AccessPage },
+  { id: "settings", name: "nav.settings", icon: "settings", view: SettingsPage },
+  { id: "approve", name: "approve.title", icon: "check", view: Approve, hidden: true },
   { id: "start", name: "start.title", icon: "arrow", view: Start, hidden: true },
 ];

@@ -1,0 +1,36 @@
+import { accessible, expect, fits, test } from "./test";
+
+test("language, theme, the gateway, the certificate", async ({ inside: page, gateway }) => {
+  await page.getByRole("link", { name: "Settings", exact: true }).click();
+  await expect(page.getByText("Epoch of its log")).toBeVisible();
+  await accessible(page);
+  const tab = page.getByRole("tabpanel");
+  await tab.getByRole("button", { name: "dark" }).click();
+  await expect(page.locator("html")).toHaveAttribute("data-theme", "dark");
+  await tab.getByRole("button", { name: "中文" }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "设置" })).toBeVisible();
+  await tab.getByRole("button", { name: "English" }).click();
+  await page.getByRole("tab", { name: "Certificate" }).click();
+  const fingerprint = gateway.cli("fingerprint");
+  await expect(page.getByText(fingerprint)).toBeVisible();
+  await expect(page.getByRole("img", { name: "The fingerprint as a QR code" })).toBeVisible();
+  const file = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Save as a file" }).click();
+  expect((await file).suggestedFilename()).toBe("gateway.pem");
+  await accessible(page);
+  await page.setViewportSize({ width: 360, height: 740 });
+  await fits(page);
+});
+
+test("one's own password: the present one must be right", async ({ page, gateway }) => {
+  await gateway.api("POST", "/v1/users", { name: "bob", password: "a first password", admin: true });
+  await page.request.post(`${gateway.url}/v1/session`, { data: { name: "bob", password: "a first password" } });
+  await page.goto(`${gateway.url}/#/settings`);
+  await page.getByLabel("Present password").fill("not this one");
+  await page.getByLabel("New password").fill("a second password");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByRole("alert")).toBeVisible();
+  await page.getByLabel("Present password").fill("a first password");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByText("The password is set.")).toBeVisible();
+});
