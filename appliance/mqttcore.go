@@ -170,7 +170,7 @@ func (k *core) Retained(ctx context.Context, g *auth.Grant, f message.Filter) ([
 
 // Shared makes the link one of those among which the group's messages are divided. Members are
 // allowed the filter when they join; revoking one ends its connection.
-func (k *core) Shared(ctx context.Context, g *auth.Grant, group string, f message.Filter, link courier.Link, o courier.AttachOptions) (courier.Attachment, error) {
+func (k *core) Shared(ctx context.Context, g *auth.Grant, group string, f message.Filter, link courier.Link, o courier.AttachOptions) (courier.Member, error) {
 	if err := k.maySubscribe(g, f); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,14 @@ type attachment struct {
 // Attach gives the link the named durable subscription. The newest link wins: an older one is told
 // [TakenOver]. A Problem with CodeNotFound when there is no such subscription.
 func (c *Courier) Attach(ctx context.Context, name string, link Link, o AttachOptions) (Attachment, error) {
+	a, err := c.hold(ctx, name, link, o)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (c *Courier) hold(ctx context.Context, name string, link Link, o AttachOptions) (*attachment, error) {
 	s, id, err := c.find(name)
 	if err != nil {
 		return nil, err
@@ -231,7 +239,7 @@ func (s *shard) detach(a *attachment, why string) {
 	case len(sub.links) > 0: // a Shared: what this link had goes to the others
 		now := time.Now()
 		for seq, holder := range sub.held {
-			if holder == a {
+			if holder == a && !sub.moving[seq] {
 				delete(sub.held, seq)
 				sub.state.Return(seq, now)
 			}

@@ -71,12 +71,22 @@ type Attachment interface {
 	Close(why string)
 }
 
+// Member is a link's hold of a [Shared].
+type Member interface {
+	Attachment
+	// Give has messages that this link was handed owed by the durable subscription of that name alone, from which
+	// they come as [Delivery.Direct]: what is promised to one receiver must not go to another. Until that is
+	// durable nobody gets them; if it fails, they go to any member again.
+	Give(seqs []uint64, name string)
+}
+
 // Delivery is one transmission of one message over one link.
 type Delivery struct {
 	*Item
 	Seq       uint64        // what an ack names; position in the log, 0 for a volatile message
 	Attempt   int           // 1 for the first transmission; from 2 on it may be a duplicate (MQTT: DUP)
 	ExpiresIn time.Duration // remaining time to live when it was enqueued; 0: does not expire
+	Direct    bool          // it was stored for this subscription alone, whatever its filters
 	Retained  bool          // it was kept as its topic's last retained message when the subscription was made
 }
 

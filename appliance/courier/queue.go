@@ -135,26 +135,26 @@ func (c *Courier) Withdraw(ctx context.Context, name string, id message.ID, why 
 // the copy is not needed.
 func (s *shard) moved(e *outbox.Entry) {
 	sub := s.subs[e.Moved.Sub]
+	s.late = nil
 	if sub == nil || e.Seq <= sub.applied {
 		return
 	}
-	_, owed := sub.state.Drop(e.Moved.Seq)
-	sub.late = !owed
+	if _, owed := sub.state.Drop(e.Moved.Seq); !owed {
+		s.late = sub
+	}
 	sub.forget(e.Moved.Seq)
 }
 
 // target adds a copy to what one subscription owes.
 func (s *shard) target(e *outbox.Entry) {
-	sub := s.subs[e.Target]
+	sub, late := s.subs[e.Target], s.late
+	s.late = nil
 	if sub == nil {
 		return
 	}
 	s.owe(sub, e)
-	if sub.late {
-		sub.late = false
-		if s.live && e.Seq > sub.applied {
-			s.drop(sub, e.Seq, message.Cancelled, "the first copy was faster")
-		}
+	if sub == late && s.live && e.Seq > sub.applied {
+		s.drop(sub, e.Seq, message.Cancelled, "the first copy was faster")
 	}
 }
 

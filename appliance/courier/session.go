@@ -158,12 +158,12 @@ func (c *Courier) OpenLive(ctx context.Context, spec Spec, link Link, o AttachOp
 }
 
 // AttachShared makes the link one of those that share a durable subscription.
-func (c *Courier) AttachShared(ctx context.Context, spec Spec, link Link, o AttachOptions) (Attachment, error) {
+func (c *Courier) AttachShared(ctx context.Context, spec Spec, link Link, o AttachOptions) (Member, error) {
 	spec.Kind = Shared
 	if _, err := c.Ensure(ctx, spec); err != nil {
 		return nil, err
 	}
-	return c.Attach(ctx, spec.Name, link, o)
+	return c.hold(ctx, spec.Name, link, o)
 }
 
 // Note makes notes of a durable subscription durable. done runs on the log's committer after the

@@ -43,6 +43,7 @@ type shard struct {
 	applied uint64
 	live    bool // replay is over: settlements in the log are our own
 
+	late      *subscription // whose debt had ended before the copy came that takes its place; the copy is the next record
 	cancelled map[debt]bool // during replay: withdrawn, and no settlement in the log yet
 	volatiles uint64        // how many were handed over
 	subs      map[uint64]*subscription
@@ -424,7 +425,7 @@ func (s *shard) push(sub *subscription, now time.Time, age int64) (more bool) {
 func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, bool) {
 	for {
 		c, ok := sub.state.Next(now)
-		if !ok || s.tooLoose(sub) {
+		if !ok || sub.moving[c.Seq] || s.tooLoose(sub) { // one that moves waits for the log
 			return Delivery{}, false
 		}
 		item, err := s.item(c.Seq)
@@ -448,7 +449,7 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 			s.drop(sub, c.Seq, message.Dead, "forbidden: the rules no longer allow it")
 			continue
 		}
-		d := Delivery{Item: item, Seq: c.Seq, Attempt: c.Attempt, Retained: sub.shown[c.Seq]}
+		d := Delivery{Item: item, Seq: c.Seq, Attempt: c.Attempt, Direct: item.direct, Retained: sub.shown[c.Seq]}
 		if expires != 0 {
 			d.ExpiresIn = time.Duration(expires - age)
 		}

@@ -79,13 +79,14 @@ type subscription struct {
 	state   *delivery.State
 	seen    uint64 // last sequence number matched: several filters may match one message
 
-	links []*attachment
-	turn  int // of links: whose turn it is
-	held  map[uint64]*attachment
-	waits []*fetch
-	order Window
-	loose int // settlements handed to the outbox that are not yet durable
-	reach int // so many of the first owed may be on their way, the log says; 0: none
+	links  []*attachment
+	turn   int // of links: whose turn it is
+	held   map[uint64]*attachment
+	moving map[uint64]bool // of held: on their way to a member\'s session, see [Member]
+	waits  []*fetch
+	order  Window
+	loose  int // settlements handed to the outbox that are not yet durable
+	reach  int // so many of the first owed may be on their way, the log says; 0: none
 
 	granted int // as reach, of what could not be written: delivery goes on without
 
@@ -100,7 +101,6 @@ type subscription struct {
 	widening bool // a larger reach is on its way to the log
 	over     bool // holds more than its share of the log
 	near     bool // holds four fifths of it: the alarm was raised
-	late     bool // the debt that the next copy takes the place of has ended
 	rewound  bool // owes again what a settlement on its way to the log may end
 
 	notes map[uint32][]byte        // the protocol's own, see [Note]

@@ -169,3 +169,27 @@ func (b *Outbox) Move(ctx context.Context, m Move, priority uint8, ttl time.Dura
 	}
 	return message.StoredAs{ID: id, Seq: seq + 1, Subscriptions: 1}, nil
 }
+
+// Gift is a debt that goes to another subscription, and how long the copy is good for; 0: for ever.
+type Gift struct {
+	Move
+	TTL time.Duration
+}
+
+// Give is Move of several debts to another subscription, without changing priorities: all or none.
+func (b *Outbox) Give(list []Gift, to uint64) error {
+	defer b.Still()()
+	recs := make([]wal.Record, 0, 2*len(list))
+	for i := range list {
+		g := &list[i]
+		rec, _, err := b.copyOf(g.Seq, to, func(c *message.Message) { c.TTL = g.TTL })
+		if err != nil {
+			return err
+		}
+		recs = append(recs, wal.Record{Data: appendMove(g.Move), Tag: &Entry{Kind: KindMove, Moved: g.Move}}, rec)
+	}
+	if err := b.appendAndWait(recs...); err != nil {
+		return storageProblem(err)
+	}
+	return nil
+}

@@ -340,7 +340,7 @@ func (c *fakeCore) OpenInbox(_ context.Context, g *auth.Grant, link courier.Link
 	return c.attach("inbox "+g.Name, link), nil
 }
 
-func (c *fakeCore) Shared(_ context.Context, _ *auth.Grant, group string, f message.Filter, link courier.Link, _ courier.AttachOptions) (courier.Attachment, error) {
+func (c *fakeCore) Shared(_ context.Context, _ *auth.Grant, group string, f message.Filter, link courier.Link, _ courier.AttachOptions) (courier.Member, error) {
 	c.note("shared %s %s", group, f)
 	if group == "closed" {
 		return nil, message.Problemf(message.CodeForbidden, "not in this group")
@@ -364,6 +364,10 @@ type fakeAttachment struct {
 func (a *fakeAttachment) Ack(seqs []uint64) { a.c.note("ack %s %v", a.name, seqs) }
 
 func (a *fakeAttachment) Sent(seqs []uint64) { a.c.note("sent %s %v", a.name, seqs) }
+
+func (a *fakeAttachment) Give(seqs []uint64, name string) {
+	a.c.note("give %s %v %s", a.name, seqs, name)
+}
 
 func (a *fakeAttachment) Nack(seq uint64, delay time.Duration, reason string, reject bool) {
 	a.c.note("nack %s %d delay=%v reason=%q reject=%v", a.name, seq, delay, reason, reject)

@@ -175,6 +175,29 @@ func (f *filters) judge(l *link, m *message.Message, local, retained bool) (v ve
 	return v, ok
 }
 
+// direct says how a message goes to the client that was stored for its session alone; v and ok are what the
+// session's own filters say. One that a shared subscription gave goes as that was granted; if that is no more
+// subscribed, it is completed all the same [MQTT-3.10.4-3], [MQTT-4.8.2-4].
+func (f *filters) direct(m *message.Message, v verdict, ok bool) (verdict, bool) {
+	var shared verdict
+	f.each(m.Topic, func(have *filter) {
+		if have.source == fromShared && have.qos == message.ExactlyOnce {
+			shared.qos = message.ExactlyOnce
+			if have.id != 0 && !slices.Contains(shared.ids, have.id) {
+				shared.ids = append(shared.ids, have.id)
+			}
+		}
+	})
+	switch {
+	case shared.qos == message.ExactlyOnce:
+		v = shared
+	case !ok:
+		v = verdict{qos: message.ExactlyOnce}
+	}
+	v.qos = min(v.qos, m.QoS)
+	return v, true
+}
+
 // meta is what a durable session keeps of its filters, as JSON.
 type meta struct {
 	Filters []metaFilter `json:"filters,omitempty"`
@@ -221,7 +244,9 @@ func (s *session) parseFilter(sub *packet.Subscription) (filter, byte) {
 	text := string(sub.Filter)
 	if group, rest, ok := packet.SplitShare(sub.Filter); ok {
 		f.source, f.group, text = fromShared, string(group), string(rest)
-		f.qos = min(f.qos, message.AtLeastOnce)
+		if !s.durable || s.expiry == 0 { // what is promised to this client needs a session that keeps it
+			f.qos = min(f.qos, message.AtLeastOnce)
+		}
 	}
 	var err error
 	if f.filter, err = message.ParseFilter(text); err != nil {

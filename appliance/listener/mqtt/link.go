@@ -44,6 +44,9 @@ func (l *link) Deliver(d courier.Delivery) bool {
 		return false
 	}
 	full := s.queued > 0 && s.queued+cost > s.srv.o.MaxBytes
+	if l.source == fromShared && s.behindLocked() { // what it has been given already comes first
+		full = true
+	}
 	if full || d.Seq != 0 && s.inflight >= s.window {
 		if d.Seq == 0 {
 			s.srv.count.dropped.Add(1)
@@ -58,9 +61,19 @@ func (l *link) Deliver(d courier.Delivery) bool {
 	}
 	s.queued += cost
 	s.putLocked(entry{
-		item: d.Item, link: l, seq: d.Seq, expires: d.ExpiresIn, again: d.Attempt > 1, retained: d.Retained, cost: cost,
+		item: d.Item, link: l, seq: d.Seq, expires: d.ExpiresIn, again: d.Attempt > 1, direct: d.Direct, retained: d.Retained, cost: cost,
 	})
 	return true
+}
+
+// behindLocked reports whether the session's own subscription waits for credit.
+func (s *session) behindLocked() bool {
+	for _, l := range s.links {
+		if l.source == fromSession {
+			return l.refused
+		}
+	}
+	return false
 }
 
 // Lost implements [courier.Link].
@@ -151,8 +164,9 @@ func (s *session) nextReady() *link {
 	if s.refused == 0 || s.closing || s.held || s.inflight > s.window*3/4 || s.inflight == s.window || s.queued > s.srv.o.MaxBytes/2 {
 		return nil
 	}
+	behind := s.behindLocked()
 	for i, l := range s.links {
-		if l.refused && l.ready {
+		if l.refused && l.ready && (l.source == fromSession || !behind) {
 			l.refused = false
 			s.refused--
 			copy(s.links[i:], s.links[i+1:])
@@ -199,8 +213,17 @@ type settled struct {
 	link   *link
 	seq    uint64
 	reason byte // ≥ 0x80: the client refused it
-	unsure bool // it was written as QoS 0: nobody knows whether it arrived
+	how    ending
 }
+
+// ending is why a delivery is over for its link.
+type ending uint8
+
+const (
+	answered ending = iota // by the client, or it needs no answer
+	unsure                 // it was written as QoS 0: nobody knows whether it arrived
+	given                  // of a shared subscription, with QoS 2: it comes from the client's session
+)
 
 // flightLocked finds the flight with the id; -1 when there is none.
 func (s *session) flightLocked(id uint16) int {
@@ -267,19 +290,27 @@ func (s *session) settleAcks() {
 			} else {
 				seqs = append(seqs, e.seq)
 			}
-			if i+1 == len(list) || list[i+1].link != e.link || list[i+1].unsure != e.unsure {
-				switch {
-				case len(seqs) == 0:
-				case e.unsure:
-					e.link.att.Sent(seqs)
-				default:
-					e.link.att.Ack(seqs)
+			if i+1 == len(list) || list[i+1].link != e.link || list[i+1].how != e.how {
+				if len(seqs) > 0 {
+					s.tell(e.link, seqs, e.how)
 				}
 				seqs = seqs[len(seqs):]
 			}
 		}
 	}
 	s.readyLinks()
+}
+
+// tell tells the courier that deliveries of one link are over.
+func (s *session) tell(l *link, seqs []uint64, how ending) {
+	switch how {
+	case answered:
+		l.att.Ack(seqs)
+	case unsure:
+		l.att.Sent(seqs)
+	case given:
+		l.att.(courier.Member).Give(seqs, courier.SessionName(s.principal(), s.client))
+	}
 }
 
 func hexByte(b byte) string {

@@ -32,7 +32,7 @@ import (
 //	closed                 the connection has ended, and nothing more came before
 //	= EVENT                the core saw this next (others before it are skipped)
 //	none                   the core saw nothing more
-//	deliver LINK SEQ TOPIC PAYLOAD [q=N] [attempt=N] [expires=D] [ttl=D] [retained] [retain] [text] [ct=] [client=] [from=] [refused]
+//	deliver LINK SEQ TOPIC PAYLOAD [q=N] [attempt=N] [expires=D] [ttl=D] [retained] [retain] [direct] [text] [ct=] [client=] [from=] [refused]
 //	will CLIENT SECONDS TOPIC PAYLOAD   a will that a killed appliance left, before the first dial
 //	lost LINK CAUSE, hold, release [reverse], refuse CODE, accept, retained TOPIC PAYLOAD, delay D
 //	kick PRINCIPAL COUNT, stop, hangup, wait D, pause, resume, stat NAME=N
@@ -337,8 +337,7 @@ func (p *player) deliver(rest string) error {
 	if seq != 0 {
 		m.ID = message.ID{Epoch: testEpoch, Seq: seq}
 	}
-	d := courier.Delivery{Seq: seq, Attempt: 1}
-	want := true
+	d, want := courier.Delivery{Seq: seq, Attempt: 1}, true
 	for _, opt := range f[4:] {
 		k, v, _ := strings.Cut(opt, "=")
 		n, _ := strconv.Atoi(v)
@@ -363,10 +362,10 @@ func (p *player) deliver(rest string) error {
 			m.TTL, err = time.ParseDuration(v)
 		case "priority":
 			m.Priority = uint8(n)
-		case "retained":
-			d.Retained, m.Retain = true, true
-		case "retain":
-			m.Retain = true
+		case "retained", "retain":
+			d.Retained, m.Retain = k == "retained", true
+		case "direct":
+			d.Direct = true
 		case "ct":
 			m.ContentType = v
 		case "text":

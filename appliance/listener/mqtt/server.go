@@ -57,7 +57,7 @@ type Subscriber interface {
 	// Retained returns the retained messages that the filter selects, for filters of QoS 0.
 	Retained(ctx context.Context, g *auth.Grant, f message.Filter) ([]*message.Message, error)
 	OpenInbox(ctx context.Context, g *auth.Grant, link courier.Link, o courier.AttachOptions) (courier.Attachment, error)
-	Shared(ctx context.Context, g *auth.Grant, group string, f message.Filter, link courier.Link, o courier.AttachOptions) (courier.Attachment, error)
+	Shared(ctx context.Context, g *auth.Grant, group string, f message.Filter, link courier.Link, o courier.AttachOptions) (courier.Member, error)
 }
 
 // Wills keeps what clients leave for their ends, so that the end of the appliance does not lose it. A will

@@ -27,6 +27,7 @@ type entry struct {
 	cost     int    // bytes that were counted in session.queued
 	id       uint16 // not 0: its id is noted, and its QoS is 2
 	again    bool
+	direct   bool // stored for this session alone: given by a shared subscription, or a dead letter taken back
 	retained bool
 }
 
@@ -166,7 +167,7 @@ func (s *session) flush(buf *[]byte, q *queue) error {
 			at := len(b)
 			b, tail = s.appendMessage(b, e)
 			if e.seq != 0 && e.link != nil && e.id == 0 && len(b) > at && b[at]&6 == 0 { // QoS 0 of something owed
-				over = append(over, settled{link: e.link, seq: e.seq, unsure: true})
+				over = append(over, settled{link: e.link, seq: e.seq, how: unsure})
 			}
 		}
 		*buf, rest = b, rest[n:]
@@ -270,6 +271,9 @@ func (s *session) judge(e *entry) (verdict, bool) {
 	s.mu.Unlock()
 	local := m.Client != "" && m.Client == s.client && m.From == fromName(g)
 	v, ok := f.judge(e.link, m, local, e.retained)
+	if e.direct && e.link.source == fromSession {
+		v, ok = f.direct(m, v, ok)
+	}
 	switch {
 	case e.id != 0: // noted as QoS 2: the exchange is completed whatever was unsubscribed [MQTT-3.10.4-4]
 		v.qos, ok = message.ExactlyOnce, true
@@ -319,6 +323,11 @@ func (s *session) takeOff(e *entry, pub *packet.Publish, qos message.QoS) bool {
 		return true
 	}
 	f := flight{qos: qos, state: sent, link: e.link, at: place{e.link.source, e.seq}, urgent: e.item.Msg.Urgent()}
+	if qos == message.ExactlyOnce && e.link.source == fromShared {
+		s.inflight--
+		s.settled = append(s.settled, settled{link: e.link, seq: e.seq, how: given})
+		return false
+	}
 	if s.doneLocked(f.at) {
 		s.inflight--
 		s.settleLocked(e.link, e.seq, packet.Success)
