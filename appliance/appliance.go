@@ -278,7 +278,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	}
 	k.desk, k.door, k.log, k.wall = account.New(k.reg, nil), door.New(nil), a.o.Log, a.clock.Time
 	k.Authenticator = auth.New(auth.Options{
-		Directory: k.reg, Anonymous: anonymous, Session: k.desk.Sessions().User, Stranger: k.door.Knock, Tokens: tokens,
+		Directory: k.reg, Anonymous: anonymous, Session: k.desk.Sessions().User, Stranger: k.door.Knock, Tokens: tokens, Roles: a.roles(),
 	})
 	k.batch, k.status = a.cfg.Limits.MaxMessage, a.fillStatus
 	k.kick = func(string) {}

@@ -40,6 +40,7 @@ type Config struct {
 	Issuers  []IssuerConfig  `key:"issuer"`
 	OAuth    OAuthConfig     `key:"oauth"`
 	Access   AccessConfig    `key:"access"`
+	Roles    []RoleConfig    `key:"role"`
 	Bridges  []bridge.Config `key:"bridge"`
 }
 
@@ -96,6 +97,19 @@ type HistoryConfig struct {
 // AccessConfig is section [access].
 type AccessConfig struct {
 	Anonymous message.Rules `key:"anonymous"` // what everybody may do without credentials; zero: nothing
+}
+
+// RoleConfig is one [[role]]: rules that many have beside their own. A name in it need not be registered yet.
+type RoleConfig struct {
+	Name          string           `key:"name"`
+	Groups        []string         `key:"groups"` // all their devices have it
+	Devices       []string         `key:"devices"`
+	Keys          []string         `key:"keys"`
+	Users         []string         `key:"users"`
+	Publish       []message.Filter `key:"publish"` // "${device}" is a device's id
+	DenyPublish   []message.Filter `key:"deny_publish"`
+	Subscribe     []message.Filter `key:"subscribe"`
+	DenySubscribe []message.Filter `key:"deny_subscribe"`
 }
 
 // Defaults of [Config]. Each says why it is what it is.
@@ -260,6 +274,7 @@ func (c *Config) mistakes() Mistakes {
 	k.issuers(c.Issuers)
 	k.oauth(c)
 	k.rules("access.anonymous", &c.Access.Anonymous)
+	k.roles(c.Roles)
 	k.bridges(c.Bridges)
 	return k.found
 }

@@ -459,3 +459,31 @@ func TestBoundAccessTokens(t *testing.T) {
 		t.Errorf("MQTT with another device's: %s", text)
 	}
 }
+
+// TestRoles has a role of the configuration hold for the devices of its group and for the key that it names.
+func TestRoles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "edgepost.toml")
+	save(t, file, `
+[[role]]
+name = "sensors"
+groups = ["hall"]
+keys = ["panel"]
+publish = ["sensor/${device}/#"]
+subscribe = ["time/#"]
+deny_subscribe = ["time/secret"]
+`)
+	b := newBroker(t, "-config", file)
+	tok := b.addDevice("lamp1", "-group", "hall")
+	b.api(tok).publish(t, "sensor/lamp1/t", "21")
+	b.api(tok).refused(t, 403, "forbidden", "POST", "/v1/publish/sensor/lamp2/t", nil)
+	b.api(b.addDevice("lamp2")).refused(t, 403, "forbidden", "POST", "/v1/publish/sensor/lamp2/t", nil) // not in the group
+	if out := b.must(nil, "access", "check", "lamp1", "publish", "sensor/lamp1/t"); !strings.Contains(out, "allowed: publish sensor/lamp1/#") {
+		t.Error(out)
+	}
+	b.api(b.addKey("panel", "-publish", "x")).want(t, 200, nil, "GET", "/v1/messages?topic=time/%23", nil)
+	if r := b.run("access", "check", "lamp1", "subscribe", "time/secret"); r.code != 4 {
+		t.Errorf("%+v", r)
+	}
+	b.must(nil, "group", "leave", "hall", "lamp1")
+	b.api(tok).refused(t, 403, "forbidden", "POST", "/v1/publish/sensor/lamp1/t", nil)
+}

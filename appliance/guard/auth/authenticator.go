@@ -42,6 +42,7 @@ type Options struct {
 	Anonymous *message.Rules                 // what a client without credentials may do; nil: nothing, it is refused
 	Session   func(id string) (string, bool) // the user whose session it is; nil: nobody signs in
 	Stranger  func(c Credentials) error      // asked about a name that nobody has; nil, or nil from it: a wrong name as any other
+	Roles     []Role                         // what many may beside their own rules
 	Tokens    Verifier                       // of JSON Web Tokens; nil: they are refused like any unknown token
 	Now       func() time.Time               // nil: time.Now
 }
@@ -61,6 +62,7 @@ type Authenticator struct {
 	session   func(id string) (string, bool)
 	stranger  func(c Credentials) error
 	subjects  *subjects // nil: no tokens of issuers are accepted
+	roles     []Role
 
 	mu      sync.RWMutex
 	version uint64            // of the directory when grants was emptied
@@ -80,6 +82,7 @@ func New(o Options) *Authenticator {
 		backoff:  NewBackoff(o.Now),
 		session:  o.Session,
 		stranger: o.Stranger,
+		roles:    o.Roles,
 		grants:   make(map[string]*Grant),
 	}
 	if o.Tokens != nil {
@@ -268,7 +271,7 @@ func (a *Authenticator) Current(principal string) (*Grant, bool) {
 
 // grant returns the cached grant of the entry or makes it. version was read before the entry.
 func (a *Authenticator) grant(e *Entry, version uint64) *Grant {
-	rules := e.Rules
+	rules := a.withRoles(e)
 	if e.Kind == Device {
 		rules = DeviceRules(e.Name, e.Groups, rules)
 	}
