@@ -20,6 +20,7 @@ import (
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
 	"edgepost/appliance/system"
+	"edgepost/appliance/system/logring"
 	"edgepost/appliance/system/pulse"
 	"edgepost/appliance/tune"
 	"edgepost/wal"
@@ -74,6 +75,8 @@ func New(cfg Config, o Options) (*Appliance, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Appliance{cfg: cfg.WithDefaults(), o: o}
+	a.core.kept = logring.New(0)
+	a.o.Log = slog.New(a.core.kept.Handler(o.Log.Handler()))
 	a.lines = keyLines(o.ConfigText)
 	a.asked.https, a.asked.mqtt, a.asked.mqtts = cfg.HTTPS.Addr != "", cfg.MQTT.Addr != "", cfg.MQTTS.Addr != ""
 	return a, nil
@@ -91,7 +94,11 @@ func (a *Appliance) Start(ctx context.Context) (err error) {
 	if err := prepareData(a.cfg.Data); err != nil {
 		return err
 	}
+	if err := putRestored(a.cfg.Data); err != nil {
+		return err
+	}
 	a.limits = tune.Decide(tune.Read("/", a.cfg.Data))
+	a.core.kept.Resize(int(a.limits.LogRing))
 	a.tuneRuntime()
 	if err := a.openStores(); err != nil {
 		return err
@@ -282,6 +289,7 @@ func (a *Appliance) startCore(ctx context.Context) error {
 	})
 	k.batch, k.status = a.cfg.Limits.MaxMessage, a.fillStatus
 	k.kick = func(string) {}
+	k.describe, k.data, k.configText = gauge{a}.Describe, a.cfg.Data, a.o.ConfigText
 	k.settings, k.issuers, k.fixedName = a.settings, issuerList(a.cfg.Issuers), a.cfg.Name != ""
 	k.pulse = pulse.NewRecorder(gauge{a}, &k.acks, runtime.GOMAXPROCS(0))
 	d := a.cfg.Delivery

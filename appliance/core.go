@@ -20,6 +20,7 @@ import (
 	"edgepost/appliance/outbox"
 	"edgepost/appliance/registry"
 	"edgepost/appliance/system/job"
+	"edgepost/appliance/system/logring"
 	"edgepost/appliance/system/pulse"
 )
 
@@ -49,6 +50,10 @@ type core struct {
 	recheck     chan struct{} // holds one signal: look at once whose token has ended
 	jobs        job.Runner
 	settings    func() []httpapi.Setting
+	describe    func(t *pulse.Tick)
+	data        string        // the data directory
+	configText  string        // of the configuration's file
+	kept        *logring.Ring // the last lines of the log
 	issuers     []httpapi.Issuer
 	fixedName   bool // by the configuration
 

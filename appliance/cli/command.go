@@ -35,6 +35,7 @@ func commands() []*command {
 	table = append(table, subscriptionCommands()...)
 	table = append(table, bridgeCommands()...)
 	table = append(table, statusCommand(), auditCommand(), claimCommand())
+	table = append(table, operateCommands()...)
 	table = append(table, logCommands()...)
 	table = append(table, storageCommands()...)
 	return append(table, versionCommand(), completionCommand(), helpCommand())

@@ -102,7 +102,7 @@ func (c *call) keys() wal.Keys {
 }
 
 // owned are the names that a data directory may hold, left behind by a crash too. What is not ours stays.
-var owned = [...]string{"outbox", "registry", "clock", "clock.tmp", "blobs", "tls", "jwks", "oauth", "control.sock", "keys", ".probe"}
+var owned = [...]string{"outbox", "registry", "clock", "clock.tmp", "blobs", "tls", "jwks", "oauth", "restored", "control.sock", "keys", ".probe"}
 
 func (c *call) factoryReset(k *keyFlags, yes bool) error {
 	o, err := c.keyring(k)

@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"archive/tar"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,4 +120,61 @@ func TestSessionsListed(t *testing.T) {
 	key.refused(t, 403, "forbidden", "GET", "/v1/sessions", nil)
 	key.refused(t, 403, "forbidden", "GET", "/v1/config", nil)
 	key.refused(t, 403, "forbidden", "PUT", "/v1/gateway", []byte(`{"name":"x"}`))
+}
+
+// TestDiagnostics has a bundle written by the command line, and looks for what must not be in it.
+func TestDiagnostics(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "hs256")
+	if err := os.WriteFile(secret, []byte("planted-secret-planted-secret-planted"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := startGateway(t, fmt.Sprintf("[[issuer]]\nname = \"corp\"\niss = \"https://id.example\"\naud = [\"e\"]\nsecret_file = %q\n", secret))
+	ann := g.signedIn()
+	tok, key := g.addDevice("planted-device"), g.addKey("root", "-admin", "-publish", "#")
+	root := g.api(key)
+	root.publish(t, "device/planted-device/in/set", "planted-payload")
+	ann.expect(401, "POST", "/v1/session", `{"name":"ann","password":"planted password"}`)
+	g.api("ep_planted-token").refused(t, 401, "unauthorized", "GET", "/v1/status", nil)
+	file := filepath.Join(t.TempDir(), "bundle.tar")
+	g.must(nil, "diagnostics", file)
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	found := make(map[string]string)
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[h.Name] = string(b)
+	}
+	for name, part := range map[string]string{
+		"version.json": `"arch"`, "status.json": `"Published"`, "live.json": `"flash_years"`, "history.json": `"series"`, "config.json": `"issuer[0].secret_file"`,
+		"metrics.txt": "edgepost_published_total", "log.txt": "a sign-in failed",
+	} {
+		if !strings.Contains(found["edgepost/"+name], part) {
+			t.Errorf("%s has no %s: %.300s", name, part, found["edgepost/"+name])
+		}
+	}
+	cookie := strings.TrimPrefix(ann.cookie, "ep-local=")
+	for name, text := range found {
+		for _, bad := range []string{"planted-secret", "planted-payload", "planted password", "planted-token", "planted-device", password, tok, key, cookie, "$argon2id"} {
+			if strings.Contains(text, bad) {
+				t.Errorf("%s has %q", name, bad)
+			}
+		}
+	}
+	if r := g.run("diagnostics", file); r.code == 0 {
+		t.Error("a file that is there was overwritten")
+	}
+	g.api(g.addFreeKey()).refused(t, 403, "forbidden", "GET", "/v1/diagnostics", nil)
 }

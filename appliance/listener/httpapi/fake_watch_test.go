@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"edgepost/appliance/courier"
@@ -25,6 +26,9 @@ var watching = []works{
 	{"DELETE /v1/jobs/{id}", "/v1/jobs/j1", "", 200, "StopJob j1", `"state":"stopped"`},
 	{"GET /v1/config", "/v1/config", "", 200, "Settings", `{"settings":[{"key":"http.addr","value":":8088","origin":"line 3"}]}`},
 	{"POST /v1/config/validate", "/v1/config/validate", "a = 1", 200, "CheckConfig a = 1", `{"ok":false,"mistakes":[{"line":1,"key":"a","detail":"unknown"}]}`},
+	{"POST /v1/backup", tlsHost + "/v1/backup", `{"passphrase":"p"}`, 200, "Backup p", "sealed"},
+	{"POST /v1/restore", tlsHost + "/v1/restore", `{"passphrase":"p","backup":"c2VhbGVk"}`, 200, "Restore p sealed", `{"devices":3,"groups":0,"keys":0,"users":1,"restart":true}`},
+	{"GET /v1/diagnostics", "/v1/diagnostics", "", 200, "Diagnose", "a bundle"},
 	{"PUT /v1/gateway", "/v1/gateway", `{"name":"hall"}`, 204, "SetName hall", ""},
 	{"GET /v1/issuers", "/v1/issuers", "", 200, "IssuerList", `{"issuers":[{"name":"corp","iss":"https://id.example","aud":null,"algs":null,"keys":"https://id.example/keys"}]}`},
 	{"GET /v1/sessions", "/v1/sessions", "", 200, "SessionList ", `{"sessions":[{"id":"s1","user":"ann","made":"2027-01-15T08:00:00Z","used":`},
@@ -99,6 +103,19 @@ func (f *fakeCore) Settings(*auth.Grant) ([]Setting, error) {
 
 func (f *fakeCore) CheckConfig(_ context.Context, _ *auth.Grant, text string) ([]Mistake, error) {
 	return []Mistake{{1, "a", "unknown"}}, f.note("CheckConfig %s", text)
+}
+
+func (f *fakeCore) Diagnose(_ context.Context, _ *auth.Grant, w io.Writer) error {
+	_, _ = io.WriteString(w, "a bundle")
+	return f.note("Diagnose")
+}
+
+func (f *fakeCore) Backup(_ context.Context, _ *auth.Grant, passphrase string) ([]byte, error) {
+	return []byte("sealed"), f.note("Backup %s", passphrase)
+}
+
+func (f *fakeCore) Restore(_ context.Context, _ *auth.Grant, passphrase string, b []byte) (Restored, error) {
+	return Restored{Census: registry.Census{Devices: 3, Users: 1}, Restart: true}, f.note("Restore %s %s", passphrase, b)
 }
 
 func (f *fakeCore) SetName(_ context.Context, _ *auth.Grant, name string) error {

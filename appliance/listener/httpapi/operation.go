@@ -1,12 +1,16 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 
 	"edgepost/appliance/guard/account"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/guard/backup"
 	"edgepost/appliance/message"
+	"edgepost/appliance/registry"
 )
 
 // Setting is one value of the configuration in force.
@@ -34,12 +38,24 @@ type Issuer struct {
 	AdminScope  string   `json:"admin_scope,omitempty"`
 }
 
+// Restored is what a restored backup brought.
+type Restored struct {
+	registry.Census
+	Restart bool   `json:"restart"`          // certificates and keys are in place after the next start
+	Config  string `json:"config,omitempty"` // the text of the configuration that the gateway had; it is not put in force
+}
+
 // Operation is what administrators look at and change beside messages and principals.
 type Operation interface {
 	// Settings is the configuration in force, without secrets.
 	Settings(g *auth.Grant) ([]Setting, error)
 	// CheckConfig says what is wrong with a configuration's text; nothing: none.
 	CheckConfig(ctx context.Context, g *auth.Grant, text string) ([]Mistake, error)
+	// Diagnose writes a bundle without secrets, a tar.
+	Diagnose(ctx context.Context, g *auth.Grant, w io.Writer) error
+	// Backup packs what is not messages, encrypted; Restore replaces it.
+	Backup(ctx context.Context, g *auth.Grant, passphrase string) ([]byte, error)
+	Restore(ctx context.Context, g *auth.Grant, passphrase string, backup []byte) (Restored, error)
 	SetName(ctx context.Context, g *auth.Grant, name string) error
 	IssuerList(g *auth.Grant) ([]Issuer, error)
 	// SessionList lists everybody's sessions to administrators, and people their own. present is the one that asks.
@@ -111,4 +127,66 @@ func (a *api) endSession(c *call) error {
 		return err
 	}
 	return c.done()
+}
+
+// diagnose answers with the bundle, which fits in memory: its largest part is the ring of log lines.
+func (a *api) diagnose(c *call) error {
+	var b bytes.Buffer
+	if err := a.core.Diagnose(c.r.Context(), c.grant, &b); err != nil {
+		return err
+	}
+	now, _ := a.Now()
+	h := c.w.Header()
+	h.Set("Content-Type", "application/x-tar")
+	h.Set("Content-Disposition", `attachment; filename="edgepost-diagnostics-`+now.UTC().Format("20060102-150405")+`.tar"`)
+	return c.answer(http.StatusOK, b.Bytes())
+}
+
+// maxBackup is a backup in base64 with its passphrase.
+const maxBackup = backup.MaxBytes/3*4 + 4<<10
+
+func (a *api) makeBackup(c *call) error {
+	var b struct {
+		Passphrase string `json:"passphrase"`
+	}
+	if err := c.private(); err != nil {
+		return err
+	}
+	if err := c.document(&b); err != nil {
+		return err
+	}
+	sealed, err := a.core.Backup(c.r.Context(), c.grant, b.Passphrase)
+	if err != nil {
+		return err
+	}
+	now, _ := a.Now()
+	h := c.w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", `attachment; filename="`+a.Gateway()+now.UTC().Format("-20060102-150405")+`.edgepost-backup"`)
+	return c.answer(http.StatusOK, sealed)
+}
+
+func (a *api) restore(c *call) error {
+	var b struct {
+		Passphrase string `json:"passphrase"`
+		Backup     []byte `json:"backup"`
+	}
+	if err := c.private(); err != nil {
+		return err
+	}
+	if err := jsonType(c.r.Header.Get("Content-Type")); err != nil {
+		return err
+	}
+	body, err := c.body(maxBackup)
+	if err != nil {
+		return err
+	}
+	if err := unmarshalStrict(body, &b); err != nil {
+		return err
+	}
+	r, err := a.core.Restore(c.r.Context(), c.grant, b.Passphrase, b.Backup)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, &r)
 }
