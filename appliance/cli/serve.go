@@ -58,7 +58,7 @@ func (s *serving) run(ctx context.Context, c *call) error {
 	}
 	err = c.welcome(cfg, a)
 	if code := a.NewSetupCode(); code != "" {
-		c.note("set-up code %s: nobody may administer over the network yet. POST /v1/setup, or on this machine: %s admin passwd%s", code, c.prog, dataFlag(cfg.Data))
+		c.note("set-up code %s: nobody may administer over the network yet. Open the page and enter it, or on this machine: %s admin passwd%s", code, c.prog, dataFlag(cfg.Data))
 	}
 	if err == nil {
 		<-ctx.Done()

@@ -61,6 +61,19 @@ test("the dry run names the rule", async ({ inside: page, gateway }) => {
   await accessible(page);
 });
 
+test("sessions: one is ended from another", async ({ inside: page, gateway, browser }) => {
+  await gateway.api("POST", "/v1/users", { name: "carl", password: "a long sentence" });
+  const other = await browser.newContext();
+  await other.request.post(`${gateway.url}/v1/session`, { data: { name: "carl", password: "a long sentence" } });
+  await page.goto(`${gateway.url}/#/access?tab=sessions`);
+  await expect(page.getByRole("row", { name: /this one/ })).toBeVisible();
+  await accessible(page);
+  await page.getByRole("row", { name: /carl/ }).getByRole("button", { name: "End" }).click();
+  await expect(page.getByText("The session of carl has ended.")).toBeVisible();
+  expect((await other.request.get(`${gateway.url}/v1/session`)).status()).toBe(401);
+  await other.close();
+});
+
 test("tokens, a device's code, the audit", async ({ inside: page, gateway }) => {
   await page.goto(`${gateway.url}/#/access?tab=tokens`);
   await expect(page.getByRole("table", { name: "Signing keys" })).toContainText("signs");

@@ -1,4 +1,4 @@
-import { accessible, expect, fits, test } from "./test";
+import { accessible, expect, fits, person, test } from "./test";
 
 test("the overview draws live, in numbers and as a table", async ({ inside: page, gateway }) => {
   await expect(page.getByText("live", { exact: true })).toBeVisible();
@@ -40,4 +40,24 @@ test("Ctrl-K finds pages by keyboard alone", async ({ inside: page }) => {
   await page.keyboard.press("Control+k");
   await page.keyboard.press("Escape");
   await expect(page.getByRole("combobox")).toHaveCount(0);
+});
+
+test("a page that was open for a day shows the last hour and goes on", async ({ page, gateway }) => {
+  await page.clock.install();
+  await page.request.post(`${gateway.url}/v1/session`, { data: person });
+  await page.goto(gateway.url);
+  await expect(page.locator(".canvas canvas")).toHaveCount(4);
+  const before = await page.evaluate(() => Date.now());
+  for (let hour = 0; hour < 24; hour++) {
+    await page.clock.fastForward("01:00:00");
+    await page.waitForTimeout(300);
+  }
+  expect((await page.evaluate(() => Date.now())) - before).toBeGreaterThan(86_000_000);
+  await gateway.send("day/over", 1);
+  await page.clock.runFor(3000);
+  await expect(page.getByText("live", { exact: true })).toBeVisible();
+  await page.getByRole("button", { name: "As a table" }).first().click();
+  const rows = page.getByRole("region", { name: "Messages per second" }).getByRole("row");
+  await expect(rows).not.toHaveCount(0);
+  expect(await rows.count()).toBeLessThanOrEqual(62); // one for a minute of an hour, and the head
 });

@@ -22,15 +22,30 @@ test("language, theme, the gateway, the certificate", async ({ inside: page, gat
   await fits(page);
 });
 
+test("the configuration in force, and a file checked before it is used", async ({ inside: page, gateway }) => {
+  await page.goto(`${gateway.url}/#/settings?tab=config`);
+  const table = page.getByRole("table", { name: "Configuration" });
+  await expect(table.getByRole("row", { name: /http\.addr/ })).toContainText("flag");
+  await page.getByLabel("Search", { exact: true }).fill("delivery.");
+  await expect(table.getByRole("row", { name: /delivery\.ttl/ })).toContainText("default");
+  await page.getByLabel("edgepost.toml").fill("[delivery]\nwindow = -1\nwnidow = 2\n");
+  await page.getByRole("button", { name: "Check" }).click();
+  await expect(page.getByText("wnidow")).not.toHaveCount(0);
+  await accessible(page);
+  await page.getByLabel("edgepost.toml").fill("[delivery]\nwindow = 8\n");
+  await page.getByRole("button", { name: "Check" }).click();
+  await expect(page.getByText("no mistake")).toBeVisible();
+});
+
 test("one's own password: the present one must be right", async ({ page, gateway }) => {
   await gateway.api("POST", "/v1/users", { name: "bob", password: "a first password", admin: true });
   await page.request.post(`${gateway.url}/v1/session`, { data: { name: "bob", password: "a first password" } });
   await page.goto(`${gateway.url}/#/settings`);
   await page.getByLabel("Present password").fill("not this one");
   await page.getByLabel("New password").fill("a second password");
-  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("button", { name: "Set password" }).click();
   await expect(page.getByRole("alert")).toBeVisible();
   await page.getByLabel("Present password").fill("a first password");
-  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("button", { name: "Set password" }).click();
   await expect(page.getByText("The password is set.")).toBeVisible();
 });

@@ -21,6 +21,10 @@ test("from zero: set up, name, first device, its first message, one back, delive
     await page.getByRole("button", { name: "Set up" }).click();
 
     await expect(page.getByRole("heading", { name: "First steps" })).toBeVisible();
+    await page.getByLabel("Name").fill("attic");
+    await page.getByRole("button", { name: "Save" }).click();
+    await expect(page.getByRole("link", { name: "attic" })).toBeVisible();
+    await expect(page.getByText("as this device")).toBeVisible(); // its clock
     await page.getByLabel("Device id").fill("lamp1");
     await page.getByRole("button", { name: "Add a device" }).click();
     await expect(page.getByText("waits for the first message")).toBeVisible();

@@ -17,6 +17,8 @@ const pages = {
   users: "#/access?tab=users",
   check: "#/access?tab=check",
   tokens: "#/access?tab=tokens",
+  sessions: "#/access?tab=sessions",
+  config: "#/settings?tab=config",
   audit: "#/access?tab=audit",
   settings: "#/settings",
   certificate: "#/settings?tab=certificate",

@@ -3,6 +3,7 @@
 export interface Target {
   host: string; // name or address of the gateway
   http: string; // host:port of plain HTTP
+  mqtt: number; // port
   id: string;
   token: string;
   topic: string;
@@ -14,15 +15,13 @@ export interface Snippet {
   text: string;
 }
 
-const MQTT = 1883; // the default port
-
 export function snippets(s: Target): Snippet[] {
   const hello = '{"hello":"edgepost"}';
   return [
     {
       id: "mosquitto",
       name: "mosquitto_pub",
-      text: `mosquitto_pub -h ${s.host} -p ${MQTT} -u ${s.id} -P '${s.token}' \\
+      text: `mosquitto_pub -h ${s.host} -p ${s.mqtt} -u ${s.id} -P '${s.token}' \\
   -q 1 -t ${s.topic} -m '${hello}'`,
     },
     {
@@ -53,7 +52,7 @@ ws.onmessage = (e) => e.data.split('\\n').map((line) => JSON.parse(line)).forEac
 c = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
 c.username_pw_set("${s.id}", "${s.token}")
 c.on_message = lambda c, _, m: print(m.topic, m.payload)
-c.connect("${s.host}", ${MQTT})
+c.connect("${s.host}", ${s.mqtt})
 c.subscribe("device/${s.id}/in/#", qos=1)
 c.publish("${s.topic}", '${hello}', qos=1)
 c.loop_forever()`,
@@ -62,7 +61,7 @@ c.loop_forever()`,
       id: "arduino",
       name: "Arduino",
       text: `// PubSubClient; after the Wi-Fi is up
-client.setServer("${s.host}", ${MQTT});
+client.setServer("${s.host}", ${s.mqtt});
 client.connect("${s.id}", "${s.id}", "${s.token}");
 client.subscribe("device/${s.id}/in/#", 1);
 client.publish("${s.topic}", "{\\"hello\\":\\"edgepost\\"}");`,
@@ -71,7 +70,7 @@ client.publish("${s.topic}", "{\\"hello\\":\\"edgepost\\"}");`,
       id: "micropython",
       name: "MicroPython",
       text: `from umqtt.simple import MQTTClient
-c = MQTTClient("${s.id}", "${s.host}", port=${MQTT}, user="${s.id}", password="${s.token}")
+c = MQTTClient("${s.id}", "${s.host}", port=${s.mqtt}, user="${s.id}", password="${s.token}")
 c.set_callback(lambda topic, msg: print(topic, msg))
 c.connect()
 c.subscribe(b"device/${s.id}/in/#", qos=1)
@@ -82,7 +81,15 @@ while True:
   ];
 }
 
-/** Where devices reach the gateway that served this page. */
-export function hosts(l: { protocol: string; hostname: string; host: string }): { host: string; http: string } {
-  return { host: l.hostname, http: l.protocol === "http:" ? l.host : `${l.hostname}:8088` };
+/** Where devices reach the gateway that served this page, by its configuration where that is known. */
+export function hosts(
+  l: Pick<Location, "protocol" | "hostname" | "host">,
+  settings: { key: string; value: unknown }[] = [],
+): Pick<Target, "host" | "http" | "mqtt"> {
+  const port = (key: string, otherwise: number) => {
+    const found = settings.find((s) => s.key === key)?.value;
+    return Number(/:(\d+)$/.exec(String(found))?.[1]) || otherwise;
+  };
+  const http = l.protocol === "http:" ? l.host : `${l.hostname}:${port("http.addr", 8088)}`;
+  return { host: l.hostname, http, mqtt: port("mqtt.addr", 1883) };
 }

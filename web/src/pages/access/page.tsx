@@ -5,10 +5,11 @@ import { Head, Tabs } from "../../ui/parts";
 import { Audit } from "./audit";
 import { Check } from "./check";
 import { Keys } from "./keys";
+import { Sessions } from "./sessions";
 import { Tokens } from "./tokens";
 import { Users } from "./users";
 
-const tabs = { keys: Keys, users: Users, check: Check, tokens: Tokens, audit: Audit };
+const tabs = { keys: Keys, users: Users, check: Check, tokens: Tokens, sessions: Sessions, audit: Audit };
 
 export function AccessPage({ query }: { arg: string; query: Record<string, string> }) {
   const tab = (query.tab && query.tab in tabs ? query.tab : "keys") as keyof typeof tabs;
@@ -25,6 +26,7 @@ export function AccessPage({ query }: { arg: string; query: Record<string, strin
           ["users", t("access.users")],
           ["check", t("access.check")],
           ["tokens", t("access.tokens")],
+          ["sessions", t("access.sessions")],
           ["audit", t("access.audit")],
         ]}
       />

@@ -10,6 +10,7 @@ import { Badge, Button, Card, Check, Facts, Input } from "../../ui/parts";
 import { complain, Trouble } from "../../ui/problem";
 import { Table } from "../../ui/table";
 import { toast } from "../../ui/toast";
+import { Issuers } from "./issuers";
 
 interface Issuer {
   issuer: string;
@@ -57,6 +58,7 @@ export function Tokens() {
         )}
       </Card>
       <Revoke />
+      <Issuers />
     </>
   );
 }

@@ -5,6 +5,7 @@ import { span } from "../../core/format";
 import { access } from "../../core/session";
 import { choose, type Theme, theme } from "../../core/theme";
 import { type Language, language, speak, t } from "../../core/words";
+import { GatewayName } from "../../ui/gatewayname";
 import { useGet } from "../../ui/load";
 import { Button, Card, Choice, Facts, Input } from "../../ui/parts";
 import { Trouble } from "../../ui/problem";
@@ -44,6 +45,7 @@ export function General() {
           </div>
         </div>
       </Card>
+      <GatewayName />
       <Password />
       <About />
     </div>
@@ -91,7 +93,7 @@ function Password() {
         />
         <Trouble error={error} />
         <div>
-          <Button submit>{t("save")}</Button>
+          <Button submit>{t("settings.password.go")}</Button>
         </div>
       </form>
     </Card>

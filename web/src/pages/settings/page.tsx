@@ -3,9 +3,10 @@ import { refine } from "../../core/router";
 import { t } from "../../core/words";
 import { Head, Tabs } from "../../ui/parts";
 import { CertificateView } from "./certificate";
+import { Config } from "./config";
 import { General } from "./general";
 
-const tabs = { general: General, certificate: CertificateView };
+const tabs = { general: General, config: Config, certificate: CertificateView };
 
 export function SettingsPage({ query }: { arg: string; query: Record<string, string> }) {
   const tab = (query.tab && query.tab in tabs ? query.tab : "general") as keyof typeof tabs;
@@ -19,6 +20,7 @@ export function SettingsPage({ query }: { arg: string; query: Record<string, str
         onTab={(x) => refine({ tab: x })}
         tabs={[
           ["general", t("settings.general")],
+          ["config", t("config.title")],
           ["certificate", t("settings.certificate")],
         ]}
       />

@@ -6,6 +6,7 @@ import { format } from "../../core/router";
 import { hosts, snippets } from "../../core/snippets";
 import { t } from "../../core/words";
 import { useStream } from "../../ui/follow";
+import { useGet } from "../../ui/load";
 import { Badge, Button, Code, Copy, Tabs } from "../../ui/parts";
 import { complain } from "../../ui/problem";
 
@@ -13,7 +14,8 @@ export function Hello({ id, token }: { id: string; token: string }) {
   const [tab, setTab] = useState("mosquitto");
   const [first, setFirst] = useState<Message>();
   useStream(`device/${id}/out/#`, !first, { onMessage: setFirst });
-  const all = snippets({ ...hosts(location), id, token, topic: `device/${id}/out/hello` });
+  const config = useGet<{ settings: { key: string; value: unknown }[] }>("/v1/config");
+  const all = snippets({ ...hosts(location, config.data?.settings), id, token, topic: `device/${id}/out/hello` });
   const chosen = all.find((s) => s.id === tab)!;
   return (
     <div class="stack">

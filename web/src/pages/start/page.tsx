@@ -1,14 +1,13 @@
 // After set-up: the gateway's name and clock, the first device, its first message, and one back to it.
 import { useState } from "preact/hooks";
-import { post, put } from "../../core/api";
+import { post } from "../../core/api";
 import { moment, span } from "../../core/format";
 import { live } from "../../core/live";
 import { format } from "../../core/router";
-import { gateway } from "../../core/session";
 import { language, t } from "../../core/words";
+import { GatewayName } from "../../ui/gatewayname";
 import { Badge, Banner, Button, Card, Head, Input } from "../../ui/parts";
 import { Trouble } from "../../ui/problem";
-import { toast } from "../../ui/toast";
 import { Hello } from "./hello";
 
 export function Start() {
@@ -16,7 +15,7 @@ export function Start() {
     <>
       <Head title={t("start.title")} about={t("start.about")} />
       <div class="two">
-        <Name />
+        <GatewayName />
         <Clock />
       </div>
       <First />
@@ -26,38 +25,6 @@ export function Start() {
         </a>
       </div>
     </>
-  );
-}
-
-function Name() {
-  const [name, setName] = useState(gateway.value);
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<unknown>();
-  const submit = async (e: Event) => {
-    e.preventDefault();
-    setBusy(true);
-    setError(undefined);
-    try {
-      await put("/v1/gateway", { name });
-      gateway.value = name;
-      toast(t("start.named", { name }));
-    } catch (e) {
-      setError(e);
-    }
-    setBusy(false);
-  };
-  return (
-    <Card title={t("start.name")}>
-      <form class="stack" onSubmit={submit}>
-        <Input label={t("start.name.label")} hint={t("start.name.hint")} value={name} onValue={setName} required />
-        <Trouble error={error} />
-        <div>
-          <Button submit busy={busy} disabled={name === gateway.value}>
-            {t("save")}
-          </Button>
-        </div>
-      </form>
-    </Card>
   );
 }
 
