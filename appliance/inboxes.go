@@ -62,6 +62,14 @@ func (k *core) Queue(ctx context.Context, g *auth.Grant, device string, limit in
 	return k.c.Queue(ctx, courier.DeviceInbox(device), limit)
 }
 
+// Timeline lists what happened to a device, newest first.
+func (k *core) Timeline(ctx context.Context, g *auth.Grant, device string, limit int) ([]courier.Event, bool, error) {
+	if err := k.known(g, device); err != nil {
+		return nil, false, err
+	}
+	return k.c.Timeline(ctx, device, limit)
+}
+
 // Move gives a message that waits for a device another priority.
 func (k *core) Move(ctx context.Context, g *auth.Grant, device string, id message.ID, priority uint8) (err error) {
 	defer func() { k.audited(ctx, g, "queue.move", device+" "+id.String(), err) }()

@@ -56,6 +56,7 @@ type Courier struct {
 	count     counts
 	watch     watchers
 	finals    finals
+	comings   comings
 	chores    chan func() // what shards have done elsewhere because it waits for the log
 	news      news
 }

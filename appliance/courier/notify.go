@@ -291,6 +291,7 @@ func (c *Courier) presence(sub *subscription, online bool, why string) {
 	if sub.spec.Kind != Inbox {
 		return
 	}
+	c.comings.add(sub.spec.Name, online, why, c.ob.Wall())
 	what := struct {
 		Online bool   `json:"online"`
 		Reason string `json:"reason,omitempty"`

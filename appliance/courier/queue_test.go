@@ -206,3 +206,16 @@ func TestStandings(t *testing.T) {
 		t.Errorf("after a restart: %+v", s)
 	}
 }
+
+// TestComingsAreBounded keeps the newest.
+func TestComingsAreBounded(t *testing.T) {
+	var c comings
+	for i := range maxComings + 10 {
+		c.add("device/a", i%2 == 0, "", time.Unix(int64(i), 0))
+	}
+	c.add("device/b", true, "", time.Unix(0, 0))
+	got := c.of("device/a")
+	if len(got) != maxComings-1 || got[0].At.Unix() != 11 || got[0].Kind != "offline" || got[len(got)-1].At.Unix() != maxComings+9 || len(c.of("device/b")) != 1 {
+		t.Errorf("%d are kept, from %+v", len(got), got[0])
+	}
+}

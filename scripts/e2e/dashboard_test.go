@@ -377,3 +377,56 @@ func requeueInBulk(t *testing.T, g *gateway, root *api, link *link) {
 		t.Errorf("the stopped job is %+v", j)
 	}
 }
+
+// TestTimeline tells a device's story, newest first: it came, published, got a message, refused one, and its connection broke.
+func TestTimeline(t *testing.T) {
+	g := newGateway(t)
+	g.start()
+	tok := g.addDevice("lamp1")
+	root := g.api(g.addKey("root", "-admin", "-publish", "#"))
+	link := g.mustDial("lamp1", tok)
+	out := g.api(tok).publish(t, "device/lamp1/out/state", "warm")
+	got := root.publish(t, "device/lamp1/in/set", "on")
+	link.ack(t, link.msg(t).Seq)
+	within(t, 5*time.Second, "not delivered", func() bool { return root.trace(t, got.ID)["device/lamp1"].State == "delivered" })
+	bad := root.publish(t, "device/lamp1/in/set", "boom")
+	link.send(map[string]any{"nack": map[string]any{"sub": 0, "seq": link.msg(t).Seq, "reason": "no", "reject": true}})
+	within(t, 5*time.Second, "not dead", func() bool { return root.trace(t, bad.ID)["device/lamp1"].State == "dead" })
+	link.close()
+	type event struct {
+		Kind, ID, Topic, Reason string
+		Took                    *float64
+	}
+	var line struct {
+		Events []event
+		Before bool
+	}
+	within(t, 10*time.Second, "the story is not whole", func() bool {
+		root.want(t, 200, &line, "GET", "/v1/devices/lamp1/timeline", nil)
+		return len(line.Events) == 5
+	})
+	kinds := make(map[string]event)
+	for _, e := range line.Events {
+		kinds[e.Kind] = e
+	}
+	if e := kinds["published"]; e.ID != out.ID || e.Topic != "device/lamp1/out/state" {
+		t.Errorf("published: %+v", e)
+	}
+	if e := kinds["delivered"]; e.ID != got.ID || e.Topic != "device/lamp1/in/set" {
+		t.Errorf("delivered: %+v", e)
+	}
+	if e := kinds["dead"]; e.ID != bad.ID || e.Reason != "rejected: no" {
+		t.Errorf("dead: %+v", e)
+	}
+	if e := kinds["offline"]; e.Reason != "the connection broke" {
+		t.Errorf("offline: %+v", e)
+	}
+	if last := line.Events[4]; last.Kind != "online" || line.Before {
+		t.Errorf("it began with %+v", last)
+	}
+	root.want(t, 200, &line, "GET", "/v1/devices/lamp1/timeline?limit=2", nil)
+	if len(line.Events) != 2 {
+		t.Errorf("limited: %+v", line)
+	}
+	root.refused(t, 404, "unknown-device", "GET", "/v1/devices/lamp2/timeline", nil)
+}

@@ -179,6 +179,8 @@ type Inboxes interface {
 	Find(ctx context.Context, g *auth.Grant, q registry.Query, state string) (page []registry.Device, inboxes []courier.Standing, total int, err error)
 	// Queue lists the first messages that wait for a device, and how many there are.
 	Queue(ctx context.Context, g *auth.Grant, device string, limit int) (list []courier.Waiting, depth int64, err error)
+	// Timeline lists the newest of what happened to a device, newest first; before: there is older, which was not looked at.
+	Timeline(ctx context.Context, g *auth.Grant, device string, limit int) (list []courier.Event, before bool, err error)
 	// Move gives one of them another priority, there alone.
 	Move(ctx context.Context, g *auth.Grant, device string, id message.ID, priority uint8) error
 	// Withdraw ends what is owed to this device of the message.

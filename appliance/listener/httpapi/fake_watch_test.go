@@ -35,6 +35,7 @@ var watching = []works{
 	{"DELETE /v1/sessions/{id}", "/v1/sessions/s1", "", 204, "CloseSession s1", ""},
 	{"POST /v1/reach", "/v1/reach", `{"topic":"group/hall/in/x"}`, 200, "Reach group/hall/in/x", `{"subscriptions":3,"devices":[{"id":"lamp1","online":true},{"id":"lamp2","online":false}],"devices_total":2,"online":1,"offline":1,"others":["key/app/jobs"]}`},
 	{"GET /v1/devices/{id}/queue", "/v1/devices/lamp1/queue?limit=5", "", 200, "Queue lamp1 5", `{"depth":9,"queue":[{"id":"k3f9w2xq-41","seq":41,"topic":"a/b","priority":4,"state":"waiting","why":"offline","age":2,"expires_in":60,"attempt":0,"size":4,"preview":"灯!"},{"id":"k3f9w2xq-42",`},
+	{"GET /v1/devices/{id}/timeline", "/v1/devices/lamp1/timeline?limit=7", "", 200, "Timeline lamp1 7", `{"events":[{"at":"2027-01-15T08:00:00Z","kind":"delivered","id":"k3f9w2xq-41","topic":"a/b","attempts":2,"took":1.5,"size":4},{"kind":"offline","reason":"the connection broke"}],"before":true}`},
 	{"PUT /v1/devices/{id}/queue/{msgid}", "/v1/devices/lamp1/queue/k3f9w2xq-41", `{"priority":9}`, 204, "Move lamp1 k3f9w2xq-41 9", ""},
 	{"DELETE /v1/devices/{id}/queue/{msgid}", "/v1/devices/lamp1/queue/k3f9w2xq-41", "", 204, "Withdraw lamp1 k3f9w2xq-41", ""},
 }
@@ -52,6 +53,12 @@ func (f *fakeCore) Queue(_ context.Context, _ *auth.Grant, device string, limit 
 	m.ID, m.Seq = mid(41), 41
 	at := message.Receipt{ID: mid(41), State: message.Waiting, Reason: "offline"}
 	return []courier.Waiting{{Msg: m, Place: at, Age: 2 * time.Second, ExpiresIn: time.Minute}, {Place: message.Receipt{ID: mid(42)}}}, 9, f.note("Queue %s %d", device, limit)
+}
+
+func (f *fakeCore) Timeline(_ context.Context, _ *auth.Grant, device string, limit int) ([]courier.Event, bool, error) {
+	return []courier.Event{
+		{At: morning, Kind: "delivered", ID: mid(41), Topic: "a/b", Attempts: 2, Took: 1500 * time.Millisecond, Bytes: 4}, {Kind: "offline", Reason: courier.Broken},
+	}, true, f.note("Timeline %s %d", device, limit)
 }
 
 func (f *fakeCore) Move(_ context.Context, _ *auth.Grant, device string, id message.ID, priority uint8) error {

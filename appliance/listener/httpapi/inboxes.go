@@ -136,6 +136,47 @@ func (a *api) showQueue(c *call) error {
 	}{depth, queue})
 }
 
+// eventJSON is one thing that happened to a device.
+type eventJSON struct {
+	At       time.Time     `json:"at,omitzero"`
+	Kind     string        `json:"kind"`
+	ID       string        `json:"id,omitempty"`
+	Topic    message.Topic `json:"topic,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+	Attempts int           `json:"attempts,omitempty"`
+	Took     float64       `json:"took,omitempty"` // seconds
+	Size     int           `json:"size,omitempty"`
+}
+
+func (a *api) showTimeline(c *call) error {
+	if err := message.CheckName("device id", c.params[0]); err != nil {
+		return err
+	}
+	limit, err := c.integer("limit", queuePage, 1, maxPage)
+	if err != nil {
+		return err
+	}
+	list, before, err := a.core.Timeline(c.r.Context(), c.grant, c.params[0], int(limit))
+	if err != nil {
+		return err
+	}
+	events := make([]eventJSON, len(list))
+	for i := range list {
+		e := &list[i]
+		events[i] = eventJSON{
+			At: e.At.UTC().Truncate(time.Millisecond), Kind: e.Kind, Topic: e.Topic, Reason: e.Reason, Attempts: e.Attempts,
+			Took: e.Took.Round(time.Millisecond).Seconds(), Size: e.Bytes,
+		}
+		if !e.ID.IsZero() {
+			events[i].ID = e.ID.String()
+		}
+	}
+	return c.json(http.StatusOK, &struct {
+		Events []eventJSON `json:"events"`
+		Before bool        `json:"before"`
+	}{events, before})
+}
+
 // queued reads which message of which device's queue is meant.
 func (c *call) queued() (device string, id message.ID, err error) {
 	if err = message.CheckName("device id", c.params[0]); err == nil {

@@ -143,6 +143,7 @@ func (a *api) watchRoutes() []route {
 		{method: get, pattern: "/v1/sessions", serve: a.listSessions},
 		{method: remove, pattern: "/v1/sessions/{id}", serve: a.endSession},
 		{method: get, pattern: "/v1/devices/{id}/queue", query: []string{"limit"}, serve: a.showQueue},
+		{method: get, pattern: "/v1/devices/{id}/timeline", query: []string{"limit"}, serve: a.showTimeline},
 		{method: put, pattern: "/v1/devices/{id}/queue/{msgid}", serve: a.moveInQueue},
 		{method: remove, pattern: "/v1/devices/{id}/queue/{msgid}", serve: a.withdraw},
 	}
