@@ -14,8 +14,9 @@ type idled struct {
 	Server      string  `json:"server"`
 	Connections int     `json:"connections"`
 	Subscribed  bool    `json:"subscribed"`
-	Before      float64 `json:"rss_before"`
-	After       float64 `json:"rss_after"`
+	Before      float64 `json:"rss_anon_before"`
+	After       float64 `json:"rss_anon_after"`
+	All         float64 `json:"rss_after"` // with the pages of files
 	Each        float64 `json:"bytes_each"`
 }
 
@@ -56,7 +57,7 @@ func connectionsSection(ctx context.Context, b *bench) ([]table, error) {
 		all = append(all, theirs)
 		t.Rows = append(t.Rows, cheaper(what, perConnection(ours), perConnection(theirs), "NATS", "≤ 6 KiB"))
 	}
-	t.Notes = []string{"Growth of the server's VmRSS, which is shown in full in brackets. The kernel's socket buffers are not in it, on either side."}
+	t.Notes = []string{"Growth of the server's anonymous memory (RssAnon: heap and stacks); VmRSS, which has the mapped pages of the program too, stands in brackets. The kernel's socket buffers are not in it, on either side."}
 	still, err := b.stillness(ctx)
 	if err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (b *bench) stillness(ctx context.Context) (r row, err error) {
 }
 
 func perConnection(i idled) figure {
-	return figure{i.Each / 1024, "KiB", "RSS " + mebi(int64(i.After))}
+	return figure{i.Each / 1024, "KiB", "RSS " + mebi(int64(i.All))}
 }
 
 // idleGateway opens connections to an edgepost of its own. A few that are closed again first let the
@@ -170,12 +171,12 @@ func idle(ctx context.Context, server string, pid, n int, subscribed bool, settl
 	if err := pause(ctx, settle); err != nil {
 		return m, err
 	}
-	m.Before = resident(pid)
+	m.Before = own(pid)
 	if err := each(ctx, n, 8, connect); err != nil {
 		return m, fmt.Errorf("%s: open %d connections: %w", server, n, err)
 	}
 	err := pause(ctx, settle)
-	m.After = resident(pid)
+	m.After, m.All = own(pid), resident(pid)
 	m.Each = (m.After - m.Before) / float64(n)
 	return m, err
 }

@@ -13,7 +13,7 @@
 //     average is printed at the beginning and the end. What counts is the column "ratio": both sides
 //     of it were measured within seconds of each other, by the same load, on the same file system. It
 //     says how many times better edgepost is; below 1 the peer is.
-//   - CPU seconds and resident memory are the server process's own (/proc/PID/stat, VmRSS), without
+//   - CPU seconds and resident memory are the server process's own (/proc/PID/stat; VmRSS, and RssAnon for what a connection adds), without
 //     the load's share; kernel memory of sockets is in neither. They are far less noisy than rates.
 //   - "Device bytes" are what reached the block device (/sys/block/loopN/stat), the file system's
 //     journal included: what wears flash. /proc/PID/io hides the journal. They need root, for an ext4

@@ -95,7 +95,12 @@ func ownCPU() float64 {
 }
 
 // resident is a process's VmRSS in bytes.
-func resident(pid int) float64 {
-	kib, _ := strconv.ParseFloat(strings.TrimSuffix(procValue(fmt.Sprintf("/proc/%d/status", pid), "VmRSS"), " kB"), 64)
+func resident(pid int) float64 { return statusBytes(pid, "VmRSS") }
+
+// own is the part of it that is the process's alone: heap and stacks, not the pages of files.
+func own(pid int) float64 { return statusBytes(pid, "RssAnon") }
+
+func statusBytes(pid int, key string) float64 {
+	kib, _ := strconv.ParseFloat(strings.TrimSuffix(procValue(fmt.Sprintf("/proc/%d/status", pid), key), " kB"), 64)
 	return kib * 1024
 }

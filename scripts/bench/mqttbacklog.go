@@ -17,7 +17,7 @@ func mqttIdle(ctx context.Context, b *bench, ours mqttPeer, peers []mqttPeer) (t
 	}
 	t := table{
 		Title: "Resident memory of one idle MQTT session with one filter of QoS 1",
-		Notes: []string{"Growth of the server's VmRSS, which is shown in full in brackets. The kernel's socket buffers are not in it, on any side."},
+		Notes: []string{"Growth of the server's anonymous memory (RssAnon); VmRSS stands in brackets. The kernel's socket buffers are not in it, on any side."},
 	}
 	var all []idled
 	for _, n := range sizes {
