@@ -34,6 +34,8 @@ func child(name string, args []string) error {
 		return fsyncLoop(a)
 	case "bare-fanout":
 		return bareFan(a)
+	case "bare-idle":
+		return bareIdle(a)
 	case "cgroup":
 		return enterGroup(args)
 	}

@@ -58,6 +58,13 @@ func connectionsSection(ctx context.Context, b *bench) ([]table, error) {
 		t.Rows = append(t.Rows, cheaper(what, perConnection(ours), perConnection(theirs), "NATS", "≤ 6 KiB"))
 	}
 	t.Notes = []string{"Growth of the server's anonymous memory (RssAnon: heap and stacks); VmRSS, which has the mapped pages of the program too, stands in brackets. The kernel's socket buffers are not in it, on either side."}
+	limit, err := b.idleLimit(ctx, many)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, limit)
+	t.Notes = append(t.Notes, fmt.Sprintf("The limit: a Go program that accepts %s TCP connections, waits for each in a goroutine without a buffer, and knows nothing about them, needs %s KiB each.",
+		round(float64(many)), round(limit.Each/1024)))
 	still, err := b.stillness(ctx)
 	if err != nil {
 		return nil, err
