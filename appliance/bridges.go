@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"edgepost/appliance/bridge"
+	"edgepost/appliance/bridge/amqp"
+	"edgepost/appliance/bridge/kafka"
 	"edgepost/appliance/bridge/mapping"
 	"edgepost/appliance/bridge/mqtt"
 	"edgepost/appliance/bridge/webhook"
@@ -24,7 +26,7 @@ const bridgePrefix = "bridge/"
 
 // connectors are the kinds of upstreams, compiled in or not.
 func connectors() []bridge.Kind {
-	return []bridge.Kind{mqtt.Kind(), webhook.Kind()}
+	return []bridge.Kind{mqtt.Kind(), kafka.Kind(), amqp.Kind(), webhook.Kind()}
 }
 
 func (k *checker) bridges(list []bridge.Config) {

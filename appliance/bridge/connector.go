@@ -70,6 +70,8 @@ type Incoming struct {
 	// Position is the place behind this message in an upstream that counts: stored in the same frame. Key is below
 	// 1<<31 and names the partition, Value has at most 64 bytes. Empty: the message is deduplicated by its id.
 	Position Position
+	// Skip: there is nothing to store but Position, which moved over what is not for this gateway.
+	Skip bool
 }
 
 // Position is how far an upstream was read.
@@ -84,8 +86,8 @@ type Conn interface {
 	// upstream has confirmed them: each is answered by [Outgoing.Answer], from any goroutine, in any order. It is
 	// called by one goroutine at a time. An error ends the connection; what is not answered counts as not sent.
 	Send(ctx context.Context, batch []*Outgoing) error
-	// Serve runs the connection until it fails or ctx is done, closes it and says why it ended. No Take is running
-	// any more when it returns.
+	// Serve runs the connection until it fails or ctx is done, closes it and says why it ended. A Take that still
+	// waits for the disk when it returns is let go then, and none follows.
 	Serve(ctx context.Context) error
 }
 

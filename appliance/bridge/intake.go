@@ -88,7 +88,9 @@ type frame struct {
 func (t *intake) store(batch []Incoming) bool {
 	b := t.b
 	for i := range batch {
-		b.received(len(batch[i].Body))
+		if !batch[i].Skip {
+			b.received(len(batch[i].Body))
+		}
 	}
 	var f frame
 	if !t.patiently(func() (err error) {
@@ -149,6 +151,10 @@ func (t *intake) sort(batch []Incoming) (frame, error) {
 	again := make(map[uint64]bool)
 	for i := range batch {
 		in := &batch[i]
+		if in.Skip {
+			f.positions[in.Position.Key] = in.Position.Value
+			continue
+		}
 		m, key, err := b.down.Decode(&in.Wire)
 		if err == nil {
 			if err = b.o.Home.Admit(m); storageRefuses(err) {
