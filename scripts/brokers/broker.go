@@ -29,6 +29,7 @@ type Broker struct {
 
 	dir     string
 	addrs   map[string]string // by protocol
+	front   string            // see Front
 	prepare []program         // run once, in order, before the first start
 	beside  []program         // run as long as the broker does
 	main    program
@@ -69,6 +70,9 @@ func New(name, dir string) (*Broker, error) {
 
 // Addr is host:port of a protocol, "" when the broker does not speak it. It stays the same over restarts.
 func (b *Broker) Addr(protocol string) string { return b.addrs[protocol] }
+
+// Front is the address under which Kafka's port kafka+behind tells its clients to reach it: for a proxy of the test.
+func (b *Broker) Front() string { return b.front }
 
 // Log is what the broker printed since it was made.
 func (b *Broker) Log() string {

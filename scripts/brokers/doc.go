@@ -2,7 +2,7 @@
 // loopback interface, with all their files in one directory, durable as their own documentation advises.
 //
 //	name             broker                                   protocols of [Broker.Addr]            from
-//	kafka            Apache Kafka 4 (KRaft, one node)         kafka, kafka+sasl, kafka+tls          Maven
+//	kafka            Apache Kafka 4 (KRaft, one node)         kafka, kafka+sasl, kafka+tls, …       Maven
 //	artemis          ActiveMQ Artemis 2                       amqp, stomp (one port)                Maven
 //	activemq         ActiveMQ Classic 6, KahaDB synced        amqp, stomp                           Maven
 //	activemq-debian  ActiveMQ Classic 5                       stomp                                 Debian

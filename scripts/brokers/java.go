@@ -53,14 +53,16 @@ func kafka(b *Broker) error {
 	if err != nil {
 		return err
 	}
-	if err := b.listen("kafka", "kafka+sasl", "kafka+tls", "controller"); err != nil {
+	if err := b.listen("kafka", "kafka+sasl", "kafka+tls", "kafka+behind", "front", "controller"); err != nil {
 		return err
 	}
+	b.front = b.addrs["front"]
+	delete(b.addrs, "front") // not the broker's to listen on
 	if err := b.certify(); err != nil {
 		return err
 	}
 	text := strings.NewReplacer(
-		"@kafka@", b.addrs["kafka"], "@sasl@", b.addrs["kafka+sasl"], "@tls@", b.addrs["kafka+tls"], "@controller@", b.addrs["controller"],
+		"@kafka@", b.addrs["kafka"], "@sasl@", b.addrs["kafka+sasl"], "@tls@", b.addrs["kafka+tls"], "@behind@", b.addrs["kafka+behind"], "@front@", b.front, "@controller@", b.addrs["controller"],
 		"@dir@", b.dir, "@user@", User, "@password@", Password,
 	).Replace(kafkaConfig)
 	if err := b.write("server.properties", text); err != nil {
