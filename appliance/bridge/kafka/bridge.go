@@ -85,7 +85,7 @@ type dialer struct {
 	batch   int32
 	codec   kgo.CompressionCodec
 	tokens  tokens
-	single  atomic.Bool // a batch was too large for the broker: send one by one, so that only the culprit fails
+	single  atomic.Bool // a batch was too large for the broker: the next connections send one by one, so that only the culprit fails
 }
 
 func newDialer(c *bridge.Config, here mapping.Here) (*dialer, error) {
@@ -155,7 +155,7 @@ func (d *dialer) Dial(ctx context.Context, to bridge.Target) (bridge.Conn, error
 	if mechanism != nil {
 		opts = append(opts, kgo.SASL(mechanism))
 	}
-	c := &conn{d: d, inlet: to.Inlet, lost: make(chan struct{})}
+	c := &conn{d: d, inlet: to.Inlet, single: d.single.Load(), lost: make(chan struct{})}
 	if c.client, err = kgo.NewClient(opts...); err != nil {
 		return nil, bridge.Errorf(bridge.Configuration, "%w", err)
 	}
@@ -214,6 +214,7 @@ func topicOf(address string) string { return strings.ReplaceAll(address, "/", ".
 type conn struct {
 	d      *dialer
 	client *kgo.Client
+	single bool // messages go one by one
 	inlet  bridge.Inlet
 	parts  map[string]map[int32]*part // what is read; owned by the receiver after Dial
 	missed []missed                   // said when their place is stored

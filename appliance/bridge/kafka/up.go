@@ -26,7 +26,7 @@ func (c *conn) Send(ctx context.Context, batch []*bridge.Outgoing) error {
 			c.answered(o, err)
 			close(done)
 		})
-		if !c.d.single.Load() {
+		if !c.single {
 			continue
 		}
 		select {
@@ -57,7 +57,8 @@ func (c *conn) verdict(o *bridge.Outgoing, err error) error {
 		return nil
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
 		// The broker refuses a batch as a whole. Alone it is clear who is to blame.
-		if len(o.Body) < int(c.d.batch) && !c.d.single.Swap(true) {
+		if len(o.Body) < int(c.d.batch) && !c.single {
+			c.d.single.Store(true)
 			return bridge.Errorf(bridge.Temporary, "a batch was too large for the topic: %w; from now on messages go one by one; with max_message as in the topic's max.message.bytes they need not", err)
 		}
 		return bridge.Errorf(bridge.Rejected, "%w; look at the topic's max.message.bytes, and options.max_message", err)
