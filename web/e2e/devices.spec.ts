@@ -48,6 +48,8 @@ test("its queue can be looked at, put in another order and emptied", async ({ in
   await accessible(page);
   await rows.nth(2).getByRole("button", { name: "Send before the others" }).click();
   await expect(rows.nth(1)).toContainText("device/pump1/in/second");
+  await page.getByRole("button", { name: "Undo" }).click();
+  await expect(rows.nth(1)).toContainText("device/pump1/in/first");
   await rows.nth(2).getByRole("button", { name: "Cancel this message" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Cancel this message" }).click();
   await expect(rows).toHaveCount(2);
@@ -64,6 +66,26 @@ test("a box sends to it, and the receipt comes alive", async ({ inside: page, ga
   await accessible(page);
   await gateway.take("siren1", token);
   await expect(page.getByText("1 delivered")).toBeVisible();
+});
+
+test("its timeline: what it said, what it took, when it came", async ({ inside: page, gateway }) => {
+  const token = await gateway.addDevice("bell1");
+  const { id } = await gateway.send("device/bell1/in/ring", { times: 2 });
+  expect(gateway.be("bell1", token, 1)).toContain("device/bell1/in/ring");
+  await fetch(`${gateway.url}/v1/publish/device/bell1/out/rang`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${token}` },
+    body: "2",
+  });
+  await page.goto(`${gateway.url}/#/devices/bell1`);
+  await page.getByRole("tab", { name: "Timeline" }).click();
+  const table = page.getByRole("table", { name: "Timeline" });
+  await expect(table.getByRole("row", { name: /published/ })).toContainText("device/bell1/out/rang");
+  await expect(table.getByRole("row", { name: /delivered/ })).toContainText("ms");
+  await expect(table.getByRole("row", { name: /online/ })).not.toHaveCount(0);
+  await accessible(page);
+  await table.getByRole("link", { name: "device/bell1/in/ring" }).click();
+  await expect(page.getByRole("heading", { level: 1, name: id })).toBeVisible();
 });
 
 test("credentials: a new token, a claim code", async ({ inside: page, gateway }) => {

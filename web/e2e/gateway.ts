@@ -118,6 +118,13 @@ export class Gateway {
     return this.api("POST", `/v1/publish?topic=${encodeURIComponent(topic)}`, JSON.stringify(data), headers);
   }
 
+  /** be is the device over WebSocket until it has acknowledged n messages. */
+  be(id: string, token: string, n: number): string {
+    return execFileSync(binary, ["listen", "-device", id, "-token", token, "-n", String(n), "-url", this.url], {
+      encoding: "utf8",
+    });
+  }
+
   /** take acknowledges all that waits for a device, as the device. */
   async take(id: string, token: string): Promise<number> {
     const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };

@@ -1,4 +1,5 @@
-import { accessible, expect, fits, test } from "./test";
+import { Gateway } from "./gateway";
+import { accessible, expect, fits, person, test } from "./test";
 
 test("language, theme, the gateway, the certificate", async ({ inside: page, gateway }) => {
   await page.getByRole("link", { name: "Settings", exact: true }).click();
@@ -48,4 +49,47 @@ test("one's own password: the present one must be right", async ({ page, gateway
   await page.getByLabel("Present password").fill("a first password");
   await page.getByRole("button", { name: "Set password" }).click();
   await expect(page.getByText("The password is set.")).toBeVisible();
+});
+
+test("a backup of one gateway is restored on another", async ({ page }) => {
+  const [from, to] = [new Gateway(), new Gateway()];
+  try {
+    for (const g of [from, to]) {
+      await g.start();
+      await g.api("POST", "/v1/setup", { code: g.code, ...person });
+    }
+    await from.addDevice("heirloom");
+    await page.request.post(`${from.url}/v1/session`, { data: person });
+    await page.goto(`${from.url}/#/settings?tab=backup`);
+    await page.getByLabel("Passphrase", { exact: true }).fill("a long passphrase");
+    await page.getByLabel("Passphrase again").fill("a long passphrase");
+    await accessible(page);
+    const saved = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Save the backup" }).click();
+    const file = await (await saved).path();
+    const bundle = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Save the bundle" }).click();
+    expect((await bundle).suggestedFilename()).toMatch(/diagnostics\.tar$/);
+
+    await page.request.post(`${to.url}/v1/session`, { data: person });
+    await page.goto(`${to.url}/#/settings?tab=backup`);
+    await page.getByLabel("File").setInputFiles(file);
+    await page.getByLabel("Its passphrase").fill("not the passphrase");
+    await page.getByRole("button", { name: "Restore" }).click();
+    const dialog = page.getByRole("dialog");
+    const name = (await page.locator(".brand").textContent())!;
+    await dialog.getByRole("textbox").fill(name);
+    await dialog.getByRole("button", { name: "Restore" }).click();
+    await expect(dialog.getByRole("alert")).toBeVisible();
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    await page.getByLabel("Its passphrase").fill("a long passphrase");
+    await page.getByRole("button", { name: "Restore" }).click();
+    await dialog.getByRole("textbox").fill(name);
+    await dialog.getByRole("button", { name: "Restore" }).click();
+    await expect(page.getByText("Restored: 1 devices")).toBeVisible();
+    expect(to.cli("device", "list")).toContain("heirloom");
+  } finally {
+    await from.remove();
+    await to.remove();
+  }
 });

@@ -16,6 +16,7 @@ import { ProfileSelect } from "./add";
 import { Credentials } from "./credentials";
 import { Queue } from "./queue";
 import { SendBox } from "./sendbox";
+import { Timeline } from "./timeline";
 
 export function Device({ id, tab }: { id: string; tab: string }) {
   const device = useGet<Registered>(path`/v1/devices/${id}`, 3);
@@ -53,12 +54,14 @@ export function Device({ id, tab }: { id: string; tab: string }) {
         onTab={(x) => refine({ tab: x })}
         tabs={[
           ["queue", t("device.queue")],
+          ["timeline", t("device.timeline")],
           ["send", t("send")],
           ["credentials", t("device.credentials")],
         ]}
       />
       <div role="tabpanel" aria-labelledby={`tab-${tab}`} class="stack">
         {tab === "queue" && <Queue id={id} />}
+        {tab === "timeline" && <Timeline id={id} />}
         {tab === "send" && <SendBox id={id} />}
         {tab === "credentials" && <Credentials id={id} />}
       </div>

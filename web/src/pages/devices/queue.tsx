@@ -33,14 +33,14 @@ export function Queue({ id }: { id: string }) {
   const queue = useGet<{ depth: number; queue: Waiting[] | null }>(path`/v1/devices/${id}/queue`, 2);
   const [cancel, setCancel] = useState<Waiting>();
   const rows = queue.data?.queue ?? [];
-  const move = async (w: Waiting) => {
-    try {
-      await put(path`/v1/devices/${id}/queue/${w.id}`, { priority: w.priority >= URGENT ? 4 : 9 });
-      toast(t(w.priority >= URGENT ? "queue.lowered" : "queue.raised"));
-    } catch (e) {
-      complain(e);
-    }
+  const place = async (w: Waiting, priority: number) => {
+    await put(path`/v1/devices/${id}/queue/${w.id}`, { priority }).catch(complain);
     queue.again();
+  };
+  const move = async (w: Waiting) => {
+    const lower = w.priority >= URGENT;
+    await place(w, lower ? 4 : 9);
+    toast(t(lower ? "queue.lowered" : "queue.raised"), "good", () => void place(w, w.priority));
   };
   if (queue.data && rows.length === 0) {
     return (

@@ -2,11 +2,12 @@
 import { refine } from "../../core/router";
 import { t } from "../../core/words";
 import { Head, Tabs } from "../../ui/parts";
+import { Backup } from "./backup";
 import { CertificateView } from "./certificate";
 import { Config } from "./config";
 import { General } from "./general";
 
-const tabs = { general: General, config: Config, certificate: CertificateView };
+const tabs = { general: General, config: Config, backup: Backup, certificate: CertificateView };
 
 export function SettingsPage({ query }: { arg: string; query: Record<string, string> }) {
   const tab = (query.tab && query.tab in tabs ? query.tab : "general") as keyof typeof tabs;
@@ -21,6 +22,7 @@ export function SettingsPage({ query }: { arg: string; query: Record<string, str
         tabs={[
           ["general", t("settings.general")],
           ["config", t("config.title")],
+          ["backup", t("backup.tab")],
           ["certificate", t("settings.certificate")],
         ]}
       />
