@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.built=$(BUILT)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
 # The end-to-end tests and the torture build and kill real processes; they run alone, after the rest.
-UNIT    = $$(go list ./... | grep -vE '^edgepost/scripts/(e2e|torture)$$')
+UNIT    = $$(go list ./... | grep -vE '^edgepost/scripts/(e2e|torture|bridges)$$')
 # What must hold on a 32-bit machine: sizes, offsets, atomics. Runs natively on amd64.
 WORD32  = $$(go list ./... | grep -E '^edgepost/(wal|appliance/(outbox|delivery|message|courier))$$')
 

@@ -52,7 +52,7 @@ func mosquitto(b *Broker) error {
 		return err
 	}
 	// It keeps messages in memory; this is the most that it saves: its whole database a second behind each change.
-	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\nuser root\n",
+	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_on_changes false\nautosave_interval 1\nmax_queued_messages 0\nuser root\n",
 		port(b.addrs["mqtt"]), b.dir)
 	if err := b.write("mosquitto.conf", conf); err != nil {
 		return err

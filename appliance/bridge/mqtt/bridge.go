@@ -22,8 +22,6 @@ import (
 )
 
 const (
-	keepAlive    = 30 * time.Second // a half-open connection is noticed within this and pingTimeout
-	pingTimeout  = 10 * time.Second
 	writeTimeout = 30 * time.Second
 	unanswered   = 1024 // most publishes whose PUBACK is waited for; the engine's window is the real limit
 )
@@ -34,6 +32,7 @@ func Kind() bridge.Kind {
 		Name: "mqtt", Schemes: []string{"mqtt", "mqtts"}, Up: true, Down: true, Open: open, Check: check,
 		Options: []bridge.Option{
 			{Name: "client_id", Help: "default edgepost-<gateway>-<bridge>"},
+			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and the third of it; default 30"},
 			{Name: "max_message", Help: "bytes of a message, topic and envelope included, above which the broker would drop it; default: no limit"},
 		},
 	}
@@ -50,43 +49,49 @@ func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
 			mistake("down.from["+strconv.Itoa(i)+"]", "%q may bring back what up.to sends, and raw messages carry no mark that would end the loop; use other topics, or the format event", f)
 		}
 	}
-	if _, err := limit(c); err != nil {
+	if _, err := number(c, "max_message", 0, 1<<28); err != nil {
 		mistake("options.max_message", "%s", err)
+	}
+	if _, err := number(c, "keep_alive", 0, 3600); err != nil {
+		mistake("options.keep_alive", "%s", err)
 	}
 }
 
-func limit(c *bridge.Config) (int, error) {
-	s := c.Options["max_message"]
+// number reads an option.
+func number(c *bridge.Config, name string, def, most int) (int, error) {
+	s := c.Options[name]
 	if s == "" {
-		return 0, nil
+		return def, nil
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%.40q is not a number of bytes", s)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%.40q is out of range; 1 to %d", s, most)
 	}
 	return n, nil
 }
 
 func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
-	most, err := limit(c)
+	most, err := number(c, "max_message", 0, 1<<28)
+	alive, err2 := number(c, "keep_alive", 30, 3600)
 	id := c.Options["client_id"]
 	if id == "" {
 		id = "edgepost-" + here.Gateway + "-" + c.Name
 	}
-	return &dialer{c: c, id: id, most: most}, err
+	return &dialer{c: c, id: id, most: most, alive: time.Duration(alive) * time.Second}, errors.Join(err, err2)
 }
 
 type dialer struct {
-	c    *bridge.Config
-	id   string
-	most int
+	c     *bridge.Config
+	id    string
+	most  int
+	alive time.Duration
 }
 
 // Dial implements [bridge.Dialer].
 func (d *dialer) Dial(ctx context.Context, to bridge.Target) (bridge.Conn, error) {
 	o := paho.NewClientOptions().SetClientID(d.id).SetUsername(d.c.Username).SetProtocolVersion(4).
 		SetAutoReconnect(false).SetConnectRetry(false).SetResumeSubs(false).SetAutoAckDisabled(true).SetOrderMatters(true).
-		SetCleanSession(to.Inlet == nil || to.Probe).SetKeepAlive(keepAlive).SetPingTimeout(pingTimeout).SetWriteTimeout(writeTimeout).
+		SetCleanSession(to.Inlet == nil || to.Probe).SetKeepAlive(d.alive).SetPingTimeout(max(d.alive/3, time.Second)).SetWriteTimeout(writeTimeout).
 		SetConnectTimeout(writeTimeout)
 	if to.Probe {
 		o.SetClientID("edgepost-probe-" + strconv.FormatUint(rand.Uint64(), 36))
