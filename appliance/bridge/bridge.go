@@ -222,12 +222,13 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (progress bool, err er
 		return false, err
 	}
 	e := newEpoch(ctx, b)
+	defer e.work.Wait()
 	defer e.end(nil)
 	t := Target{URL: u, Up: len(b.cfg.Up.Filters) > 0}
-	var in *intake
 	if b.down != nil {
-		in = newIntake(e.ctx, b)
+		in := newIntake(e.ctx, b)
 		t.Inlet = in
+		e.work.Go(in.run) // a broker may send what waits before it has answered the subscription
 	}
 	dial, cancel := context.WithTimeout(e.ctx, dialTimeout)
 	conn, err := b.dialer.Dial(dial, t)
@@ -239,7 +240,7 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (progress bool, err er
 		return false, err
 	}
 	before := b.Counters()
-	err = e.run(conn, in)
+	err = e.run(conn)
 	after := b.Counters()
 	return before.Confirmed != after.Confirmed || before.Stored != after.Stored, err
 }

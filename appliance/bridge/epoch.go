@@ -19,6 +19,7 @@ type epoch struct {
 	cancel context.CancelCauseFunc
 
 	ready chan struct{} // room for one: there is something in queue
+	work  sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
 	att    courier.Attachment
@@ -39,23 +40,19 @@ func newEpoch(ctx context.Context, b *Bridge) *epoch {
 }
 
 // run serves the connection until it ends, and returns when nothing of it runs any more. nil: it was paused.
-func (e *epoch) run(conn Conn, in *intake) error {
-	var work sync.WaitGroup
-	work.Go(func() {
+func (e *epoch) run(conn Conn) error {
+	e.work.Go(func() {
 		err := conn.Serve(e.ctx)
 		if err == nil {
 			err = errors.New("the upstream closed the connection")
 		}
 		e.end(err)
 	})
-	if in != nil {
-		work.Go(in.run)
-	}
 	if len(e.b.cfg.Up.Filters) > 0 {
 		if err := e.attach(); err != nil {
 			e.end(err)
 		} else {
-			work.Go(func() { e.pump(conn) })
+			e.work.Go(func() { e.pump(conn) })
 		}
 	}
 	if e.ctx.Err() == nil {
@@ -63,7 +60,7 @@ func (e *epoch) run(conn Conn, in *intake) error {
 	}
 	e.watch()
 	e.close()
-	work.Wait()
+	e.work.Wait()
 	if err := context.Cause(e.ctx); !errors.Is(err, errPaused) {
 		return err
 	}

@@ -101,7 +101,15 @@ func (d *dialer) Dial(ctx context.Context, to bridge.Target) (bridge.Conn, error
 		return nil, err
 	}
 	o.SetPassword(secret).AddBroker(to.URL.String())
-	o.SetCustomOpenConnectionFn(func(u *url.URL, _ paho.ClientOptions) (net.Conn, error) { return d.connect(ctx, u) })
+	trial := &trial{}
+	defer trial.over()
+	o.SetCustomOpenConnectionFn(func(u *url.URL, _ paho.ClientOptions) (net.Conn, error) {
+		n, err := d.connect(ctx, u)
+		if err == nil {
+			trial.guard(ctx, n)
+		}
+		return n, err
+	})
 	c := &conn{acks: make(chan pending, unanswered), lost: make(chan struct{}), inlet: to.Inlet, most: d.most}
 	o.SetConnectionLostHandler(func(_ paho.Client, err error) { c.fail(err) })
 	o.SetDefaultPublishHandler(c.received)
@@ -124,6 +132,27 @@ func (d *dialer) Dial(ctx context.Context, to bridge.Target) (bridge.Conn, error
 		return nil, err
 	}
 	return c, nil
+}
+
+// trial closes a connection whose handshake takes longer than its context: the library would wait for ever.
+type trial struct {
+	mu   sync.Mutex // guards stop
+	stop func() bool
+}
+
+func (t *trial) guard(ctx context.Context, c net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stop = context.AfterFunc(ctx, func() { _ = c.Close() })
+}
+
+// over ends the trial, however it went.
+func (t *trial) over() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stop != nil {
+		t.stop()
+	}
 }
 
 func connectError(err error, user string) error {
