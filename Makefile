@@ -15,7 +15,7 @@ FUZZTIME ?= 20s
 BENCH    ?= .
 RUN      ?= .
 
-.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e arch arch-short faults torture dashboard web browser screenshots
+.PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e bridges arch arch-short faults torture dashboard web browser screenshots
 
 help: ## show this
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -26,7 +26,7 @@ build: dashboard ## build bin/edgepost, with its dashboard where Node is there
 run: build ## build, then serve on :8088 with ./data
 	bin/edgepost serve -data ./data
 
-test: setup check dashboard web unit unit32 cross size e2e browser arch-short faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
+test: setup check dashboard web unit unit32 cross size e2e bridges browser arch-short faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
 
 setup: # install what the tests need beside Go; does nothing when it is there
 	@scripts/setup
@@ -61,6 +61,9 @@ arch: ## the storage's and the core's tests as 32-bit ARM and MIPS of both byte 
 
 arch-short: # the same on the strangest of them: 32 bits, big-endian
 	@scripts/arch mips
+
+bridges: # the bridges against real brokers that are killed and networks that fail
+	go test -timeout 15m -count 1 ./scripts/bridges
 
 faults: # of disk, power, clock and peers against the real binary, each for seconds
 	go test -timeout 15m -count 1 ./scripts/torture

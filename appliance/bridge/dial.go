@@ -3,8 +3,12 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"syscall"
 	"time"
 )
 
@@ -18,13 +22,21 @@ func (c *Config) Dial(ctx context.Context, u *url.URL, ports map[string]string, 
 	}
 	d := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 5}}
 	addr := net.JoinHostPort(host, port)
-	if !secure {
-		return d.DialContext(ctx, "tcp", addr)
+	plain, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil || !secure {
+		return plain, err
 	}
 	conf, err := c.TLS(host)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		t := tls.Client(plain, conf)
+		if err = t.HandshakeContext(ctx); err == nil {
+			return t, nil
+		}
+		err = Classify(fmt.Errorf("TLS handshake: %w", err))
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			err = Errorf(Temporary, "%w; does the port speak TLS?", err)
+		}
 	}
-	t := tls.Dialer{NetDialer: &d, Config: conf}
-	return t.DialContext(ctx, "tcp", addr)
+	_ = plain.Close()
+	return nil, err
 }

@@ -32,7 +32,7 @@ keep_alive = 2
 
 func mqttOptions(addr, id string) *paho.ClientOptions {
 	return paho.NewClientOptions().AddBroker("tcp://" + addr).SetClientID(id).SetCleanSession(false).SetMaxReconnectInterval(200 * time.Millisecond).
-		SetConnectRetry(true).SetConnectRetryInterval(200 * time.Millisecond).SetConnectTimeout(5 * time.Second)
+		SetConnectRetry(true).SetConnectRetryInterval(200 * time.Millisecond).SetConnectTimeout(5 * time.Second).SetWriteTimeout(time.Second)
 }
 
 // mqttRead keeps a session at the broker and subscribes again after each connection: a killed broker may have

@@ -235,27 +235,46 @@ func (c *conn) received(_ paho.Client, m paho.Message) {
 	})
 }
 
-// Send implements [bridge.Conn].
+// Send implements [bridge.Conn]. The library's Publish hangs for its write timeout when the connection is lost under
+// it, so it is not waited for then.
 func (c *conn) Send(ctx context.Context, batch []*bridge.Outgoing) error {
-	for _, o := range batch {
-		if _, err := message.ParseTopic(o.Address); err != nil {
-			o.Answer(bridge.Errorf(bridge.Rejected, "up.to gives %.80q, which is no topic: %w", o.Address, err))
-			continue
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, o := range batch {
+			if !c.publish(ctx, o) {
+				return
+			}
 		}
-		if size := len(o.Address) + len(o.Body); c.most > 0 && size > c.most {
-			o.Answer(bridge.Errorf(bridge.Rejected, "it has %d bytes; options.max_message is %d", size, c.most))
-			continue
-		}
-		p := pending{c.client.Publish(o.Address, 1, o.Retain, o.Body), o}
-		select {
-		case c.acks <- p:
-		case <-c.lost:
-			return c.why
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-c.lost:
+		return c.why
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return nil
+}
+
+// publish hands one message to the library; false when the connection is lost.
+func (c *conn) publish(ctx context.Context, o *bridge.Outgoing) bool {
+	if _, err := message.ParseTopic(o.Address); err != nil {
+		o.Answer(bridge.Errorf(bridge.Rejected, "up.to gives %.80q, which is no topic: %w", o.Address, err))
+		return true
+	}
+	if size := len(o.Address) + len(o.Body); c.most > 0 && size > c.most {
+		o.Answer(bridge.Errorf(bridge.Rejected, "it has %d bytes; options.max_message is %d", size, c.most))
+		return true
+	}
+	p := pending{c.client.Publish(o.Address, 1, o.Retain, o.Body), o}
+	select {
+	case c.acks <- p:
+		return true
+	case <-c.lost:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // Serve implements [bridge.Conn]: it waits for the PUBACKs, which come in order (MQTT 3.1.1 §4.6).
