@@ -33,3 +33,26 @@ export async function furnish(g: Gateway): Promise<Furnished> {
   done.set(g, { id });
   return { id };
 }
+
+const bridged = new WeakSet<Gateway>();
+
+/** bridge makes one that is connected, and one whose upstream is down. */
+export async function bridge(g: Gateway, upstream: string): Promise<void> {
+  if (bridged.has(g)) return;
+  bridged.add(g);
+  const fields = (url: string, filter: string) => ({
+    kind: "mqtt",
+    urls: [url],
+    up: { filters: [filter] },
+    down: { from: ["ep/v1/default/+/down/#"], to: "device/$" + "{topic[5]}/in/$" + "{topic[6:]}" },
+  });
+  await g.api("PUT", "/v1/bridges/central", fields(upstream, "device/+/out/#"));
+  await g.api("PUT", "/v1/bridges/plant", fields("mqtt://127.0.0.1:1", "device/meter1/out/#"));
+  for (let i = 0; i < 12; i++) await g.send("device/meter1/out/power", { watt: 240 + i, phase: "L1" });
+}
+
+/** unbridge takes them away again. */
+export async function unbridge(g: Gateway): Promise<void> {
+  if (!bridged.delete(g)) return;
+  for (const name of ["central", "plant"]) await g.api("DELETE", `/v1/bridges/${name}`);
+}

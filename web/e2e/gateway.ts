@@ -149,7 +149,7 @@ export class Gateway {
   }
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((done, fail) => {
     const s = createServer();
     s.once("error", fail);

@@ -1,9 +1,12 @@
-// `make screenshots`: each page in both languages, themes and widths, to web/shots, to be looked at.
+// `make screenshots`: each page in both languages, themes and widths, to web/shots, to be looked at. SHOTS=bridge takes
+// only those whose name begins so.
 import { test as base } from "@playwright/test";
-import { furnish } from "./furnish";
+import { Mosquitto } from "./broker";
+import { bridge, furnish, unbridge } from "./furnish";
 import { expect, test } from "./test";
 
 const pages = {
+  "bridges-none": "#/bridges",
   overview: "#/",
   start: "#/start",
   devices: "#/devices",
@@ -26,7 +29,14 @@ const pages = {
   certificate: "#/settings?tab=certificate",
   approve: "#/approve",
   topics: "#/topics?topic=device/meter1/out/power",
+  bridges: "#/bridges",
+  "bridge-down": "#/bridges/plant",
+  bridge: "#/bridges/central",
 };
+
+const wanted = (name: string) => process.env.SHOTS === "1" || name.startsWith(process.env.SHOTS ?? "");
+const broker = new Mosquitto();
+base.afterAll(() => broker.remove());
 
 (process.env.SHOTS ? base.describe : base.describe.skip)("screenshots", () => {
   for (const language of ["en", "zh"]) {
@@ -42,7 +52,9 @@ const pages = {
             },
             [language, theme],
           );
-          for (const [name, hash] of Object.entries(pages)) {
+          await broker.start();
+          for (const [name, hash] of Object.entries(pages).filter(([name]) => wanted(name))) {
+            if (name !== "bridges-none") await bridge(gateway, broker.url);
             await page.goto(`${gateway.url}/${hash.replace("ID", seen.id)}`);
             await page.reload();
             await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
@@ -54,6 +66,7 @@ const pages = {
             await page.waitForTimeout(1200);
             await page.screenshot({ path: `shots/${name}-${language}-${theme}-${width}.png`, fullPage: true });
           }
+          await unbridge(gateway);
         });
       }
     }

@@ -4,6 +4,7 @@ import type { Word } from "../core/words";
 import type { IconName } from "../ui/icon";
 import { AccessPage } from "./access/page";
 import { Approve } from "./approve/page";
+import { BridgesPage } from "./bridges/page";
 import { DeadPage } from "./dead/page";
 import { DevicesPage } from "./devices/page";
 import { Messages } from "./messages/page";
@@ -25,6 +26,7 @@ export const pages: Page[] = [
   { id: "devices", name: "nav.devices", icon: "devices", view: DevicesPage },
   { id: "messages", name: "nav.messages", icon: "messages", view: Messages },
   { id: "topics", name: "nav.topics", icon: "topics", view: Topics },
+  { id: "bridges", name: "nav.bridges", icon: "bridges", view: BridgesPage },
   { id: "dead", name: "nav.dead", icon: "dead", view: DeadPage },
   { id: "access", name: "nav.access", icon: "access", view: AccessPage },
   { id: "settings", name: "nav.settings", icon: "settings", view: SettingsPage },

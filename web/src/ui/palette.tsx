@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { get, query } from "../core/api";
+import { live } from "../core/live";
 import type { DeviceRow } from "../core/nouns";
 import { go } from "../core/router";
 import { leave } from "../core/session";
@@ -32,6 +33,12 @@ export function listenForPalette(): void {
 function fixed(): Entry[] {
   return [
     ...pages.map((p) => ({ icon: p.icon, text: t(p.name), kind: t("palette.page"), run: () => go(p.id) })),
+    ...(live.value.tick?.bridges ?? []).map((b) => ({
+      icon: "bridges" as const,
+      text: b.name,
+      kind: t("palette.bridge"),
+      run: () => go("bridges", b.name),
+    })),
     { icon: "plus", text: t("devices.add"), kind: t("palette.action"), run: () => go("devices", "", { add: "1" }) },
     { icon: "moon", text: t("theme.dark"), kind: t("palette.action"), run: () => choose("dark") },
     { icon: "sun", text: t("theme.light"), kind: t("palette.action"), run: () => choose("light") },

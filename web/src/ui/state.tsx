@@ -1,6 +1,6 @@
-// Where a message stands with one receiver.
+// Where a message stands with one receiver, and other states: each a shape and a word.
 import type { Outcome } from "../core/nouns";
-import { t, type Word } from "../core/words";
+import { maybe, t, type Word } from "../core/words";
 import type { IconName } from "./icon";
 import { Badge, type Mood } from "./parts";
 
@@ -32,6 +32,25 @@ export function Online({ online }: { online: boolean }) {
   ) : (
     <Badge mood="" icon="ring">
       {t("device.offline")}
+    </Badge>
+  );
+}
+
+const bridges: Record<string, [Mood, IconName]> = {
+  connected: ["good", "check"],
+  connecting: ["", "clock"],
+  waiting: ["warn", "clock"],
+  misconfigured: ["bad", "warning"],
+  paused: ["warn", "pause"],
+  draining: ["info", "arrow"],
+  orphaned: ["bad", "warning"],
+};
+
+export function BridgeBadge({ state }: { state: string }) {
+  const [mood, icon] = bridges[state] ?? ["", "ring"];
+  return (
+    <Badge mood={mood} icon={icon}>
+      {maybe(`state.bridge-${state}`) ?? state}
     </Badge>
   );
 }

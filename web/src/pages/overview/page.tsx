@@ -6,6 +6,7 @@ import { format } from "../../core/router";
 import { language, t } from "../../core/words";
 import { Badge, Banner, Card, Empty, Facts, Head, Meter, Tile } from "../../ui/parts";
 import { Plot } from "../../ui/plot";
+import { BridgeBadge } from "../../ui/state";
 import { Table } from "../../ui/table";
 
 export function Overview() {
@@ -254,14 +255,9 @@ function Links({ tick }: { tick: Tick }) {
         rows={rows}
         id={(b) => b.name}
         columns={[
-          { name: t("name"), kind: "lead", cell: (b) => b.name },
+          { name: t("name"), kind: "lead", cell: (b) => <a href={format("bridges", b.name)}>{b.name}</a> },
           { name: t("overview.kind"), cell: (b) => b.kind },
-          {
-            name: t("state"),
-            cell: (b) => (
-              <Badge mood={b.state === "connected" || b.state === "up" ? "good" : "bad"}>{b.error || b.state}</Badge>
-            ),
-          },
+          { name: t("state"), cell: (b) => <BridgeBadge state={b.state} /> },
           { name: t("overview.owed"), kind: "right", cell: (b) => <span class="number">{count(b.owed, l)}</span> },
         ]}
       />
