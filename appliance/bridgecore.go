@@ -63,7 +63,7 @@ func tableOf(v reflect.Value) map[string]any {
 			table[keyOf(t.Field(i))] = tableOf(f)
 		default:
 			table[keyOf(t.Field(i))] = f.Interface()
-			if d, ok := f.Interface().(time.Duration); ok {
+			if d, ok := reflect.TypeAssert[time.Duration](f); ok {
 				table[keyOf(t.Field(i))] = FormatDuration(d)
 			}
 		}

@@ -26,7 +26,7 @@ func (a *Appliance) openIssuer() {
 	})
 	if err != nil {
 		a.tokensOff = fmt.Sprintf("no access tokens are issued: %v", err)
-		a.o.Log.Warn(a.tokensOff)
+		a.o.Log.Warn("no access tokens are issued", "why", err)
 		return
 	}
 	a.core.issuer = s

@@ -38,7 +38,7 @@ func (a *Appliance) openCertificates() error {
 	}
 	if err != nil {
 		a.tlsOff = fmt.Sprintf("TLS is not served: %v", err)
-		a.o.Log.Warn(a.tlsOff)
+		a.o.Log.Warn("TLS is not served", "why", err)
 		return nil
 	}
 	a.core.certs = keeper
@@ -80,7 +80,7 @@ func (a *Appliance) listenTLS(what, option, addr string, asked bool) (net.Listen
 		if asked {
 			return nil, err
 		}
-		a.o.Log.Warn(what+" is not served", "why", err)
+		a.o.Log.Warn("a port with TLS is not served", "port", what, "why", err)
 		return nil, nil
 	}
 	return guard.Sources{WAN: a.cfg.WAN}.Listener(l), nil

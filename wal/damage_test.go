@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -429,9 +430,7 @@ func TestAMarkTellsDamageFromACrash(t *testing.T) {
 		t.Fatalf("%d commits, %v", st.Commits, err)
 	}
 	want2 := map[uint64]string{next: "behind a mark"}
-	for n, s := range want {
-		want2[n] = s
-	}
+	maps.Copy(want2, want)
 	l = start(t, dir, o)
 	same(t, contents(t, l), want2)
 	if err := l.Close(); err != nil || len(l.Losses()) > 0 {

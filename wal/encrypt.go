@@ -152,6 +152,7 @@ func (s Suite) aead(secret []byte) (cipher.AEAD, error) {
 		return cipher.NewGCM(block)
 	case XChaCha20Poly1305:
 		return chacha20poly1305.NewX(secret)
+	case Plain:
 	}
 	return nil, fmt.Errorf("%w: %s is not known to this version", ErrKey, s)
 }

@@ -235,7 +235,7 @@ func faultRun(t *testing.T, fault error, at, length int) (reached bool) {
 		dir := t.TempDir()
 		d := newFaultDisk(t, dir)
 		d.fail = func(n int, op string) error {
-			if n >= at && n < at+length && (fault != unix.EMFILE || opens[op]) {
+			if n >= at && n < at+length && (!errors.Is(fault, unix.EMFILE) || opens[op]) {
 				return fmt.Errorf("%s (operation %d): %w", op, n, fault)
 			}
 			return nil

@@ -120,6 +120,13 @@ func (h *header) sane() bool {
 		return false
 	case h.raw > maxPayload || h.stored != h.raw+h.grown():
 		return false
+	}
+	return h.numbered() && (h.last == 0 || h.last >= h.first)
+}
+
+// numbered reports whether the sequence numbers are those of a frame of its type.
+func (h *header) numbered() bool {
+	switch {
 	case h.typ == typeData && (h.count == 0 || h.first == 0 && h.kind != Snapshot):
 		return false
 	case h.typ == typeMark && (h.count != 0 || h.stored != 0 || h.first == 0 || h.kind != Main):
@@ -127,7 +134,7 @@ func (h *header) sane() bool {
 	case h.typ == typeData && h.kind == Main && h.last != h.first+uint64(h.count)-1:
 		return false
 	}
-	return h.last == 0 || h.last >= h.first
+	return true
 }
 
 // grown is by how much encryption made the payload longer. Only data frames are encrypted.

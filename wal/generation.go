@@ -319,14 +319,7 @@ func (w *walker) frame(f *found) {
 	w.flush()
 	g := w.g
 	if f.gap < f.off {
-		d := damage{off: f.gap, end: f.off, why: "unreadable"}
-		if w.expect != 0 && f.first > w.expect && f.kind != Snapshot {
-			d.lost = Range{w.expect, f.first - 1}
-		} else if w.expect == 0 && f.off > headEntry && f.kind != Snapshot {
-			// The head is unreadable too. A record takes at least a byte, so this is too wide rather than too narrow.
-			d.lost = Range{f.first - min(f.first-1, uint64(f.off-headEntry)), f.first - 1}
-		}
-		g.damage = append(g.damage, d)
+		g.damage = append(g.damage, w.before(f))
 	}
 	if f.last != 0 {
 		g.highest = max(g.highest, f.last)
@@ -355,6 +348,20 @@ func (w *walker) frame(f *found) {
 	} else if f.typ == typeHead {
 		g.lastStamp = f.stamp
 	}
+}
+
+// before is what could not be read between a frame and the one before it.
+func (w *walker) before(f *found) damage {
+	d := damage{off: f.gap, end: f.off, why: "unreadable"}
+	switch {
+	case f.kind == Snapshot:
+	case w.expect != 0 && f.first > w.expect:
+		d.lost = Range{w.expect, f.first - 1}
+	case w.expect == 0 && f.off > headEntry:
+		// The head is unreadable too. A record takes at least a byte, so this is too wide rather than too narrow.
+		d.lost = Range{f.first - min(f.first-1, uint64(f.off-headEntry)), f.first - 1}
+	}
+	return d
 }
 
 // decrypt tries a data frame, if there is a key for it. The payload is used up.

@@ -69,8 +69,10 @@ func (c *call) verifyLog(dir string, l oneLog) error {
 		return err
 	}
 	if c.json {
-		err = c.printValue(reportJSON{l.name, r.OK(), r.Generations, r.Records, r.Bytes, r.Damaged, lostRanges(r.Lost), r.Torn, r.Unfinished,
-			r.Plain, r.Encrypted, r.Decrypted, r.Keyless, r.Forged})
+		err = c.printValue(reportJSON{
+			l.name, r.OK(), r.Generations, r.Records, r.Bytes, r.Damaged, lostRanges(r.Lost), r.Torn, r.Unfinished,
+			r.Plain, r.Encrypted, r.Decrypted, r.Keyless, r.Forged,
+		})
 	}
 	if err == nil && !r.OK() {
 		if r.Forged > 0 {

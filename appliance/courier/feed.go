@@ -98,7 +98,7 @@ func (s *shard) lendSome(ids []uint64) (rest []uint64, states [][]byte, err erro
 					sub.used = s.c.ob.Age() // whoever reads it back starts with nobody connected
 				}
 				var b []byte
-				b, failed = sub.append(nil, s.applied)
+				b, failed = sub.encode(s.applied)
 				states = append(states, b)
 				bytes += len(b)
 			}

@@ -144,12 +144,12 @@ func (s *subscription) matches(t message.Topic) bool {
 // JSON with its length, the notes, and delivery's own encoding.
 const stateFormat = 1
 
-func (s *subscription) append(b []byte, applied uint64) ([]byte, error) {
+func (s *subscription) encode(applied uint64) ([]byte, error) {
 	spec, err := json.Marshal(&s.spec)
 	if err != nil {
 		return nil, fmt.Errorf("encode subscription %s: %w", s.spec.Name, err)
 	}
-	b = binary.AppendUvarint(b, stateFormat)
+	b := binary.AppendUvarint(nil, stateFormat)
 	b = binary.AppendUvarint(b, s.id)
 	b = binary.AppendUvarint(b, applied)
 	b = binary.AppendUvarint(b, uint64(s.reach))

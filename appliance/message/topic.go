@@ -80,7 +80,7 @@ func (f Filter) Match(t Topic) bool {
 	if fs != "" && ts != "" && fs[0] != ts[0] && fs[0] != '+' && fs[0] != '#' {
 		return false // most filters of a rule are about something else
 	}
-	if t.Reserved() && f != "" && (f[0] == '+' || f[0] == '#') {
+	if t.Reserved() && f.wildFirst() {
 		return false
 	}
 	for {
@@ -104,10 +104,13 @@ func (f Filter) Match(t Topic) bool {
 	}
 }
 
+// wildFirst reports whether the filter starts with a wildcard.
+func (f Filter) wildFirst() bool { return f != "" && (f[0] == '+' || f[0] == '#') }
+
 // Covers reports whether every topic that g selects is also selected by f: the test by which a
 // rule allows a subscription.
 func (f Filter) Covers(g Filter) bool {
-	if g != "" && g[0] == '$' && f != "" && (f[0] == '+' || f[0] == '#') {
+	if g != "" && g[0] == '$' && f.wildFirst() {
 		return false
 	}
 	fs, gs := string(f), string(g)

@@ -70,7 +70,7 @@ func (b *Outbox) collect(add func(wal.Record)) {
 		n := min(len(list), settleBatch)
 		e := &Entry{Kind: KindSettlement, Settled: list[:n:n]}
 		b.riding = append(b.riding, e)
-		add(wal.Record{Data: appendSettlements(nil, e.Settled), Tag: e})
+		add(wal.Record{Data: encodeSettlements(e.Settled), Tag: e})
 		list = list[n:]
 	}
 }

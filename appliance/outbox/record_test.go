@@ -145,7 +145,7 @@ func FuzzDecode(f *testing.F) {
 	for range 20 {
 		f.Add(appendMessage(nil, randomMessage(r), r.Uint64N(3), r.Uint64N(3), nil))
 	}
-	f.Add(appendSettlements(nil, []Settlement{{Sub: 1, Seq: 2, State: message.Delivered, Attempts: 1}, {Sub: 1, Seq: 3, State: message.Delivered, Attempts: 1}}))
+	f.Add(encodeSettlements([]Settlement{{Sub: 1, Seq: 2, State: message.Delivered, Attempts: 1}, {Sub: 1, Seq: 3, State: message.Delivered, Attempts: 1}}))
 	f.Add(appendCancel(9))
 	f.Add([]byte(`` + "\x03" + `{"op":"put","sub":1,"debts":"AQID"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -2,16 +2,18 @@ package outbox
 
 import (
 	"context"
-	"edgepost/appliance/message"
-	"edgepost/wal"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	"edgepost/appliance/message"
+	"edgepost/wal"
 )
 
 // TestReplayIsTheSameFromEverything: after a random history the state is the same from the newest
@@ -118,10 +120,7 @@ func (x *box) describe() described {
 	owed := x.owed()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	d := described{owed: owed, dead: slices.Clone(x.tables.dead.Entries), nextDed: x.tables.dead.next, delayed: slices.Clone(x.tables.delayed), idem: map[[16]byte]idemEntry{}}
-	for k, e := range x.tables.idem.by {
-		d.idem[k] = e
-	}
+	d := described{owed: owed, dead: slices.Clone(x.tables.dead.Entries), nextDed: x.tables.dead.next, delayed: slices.Clone(x.tables.delayed), idem: maps.Clone(x.tables.idem.by)}
 	var bytes int64
 	for _, e := range d.dead {
 		bytes += e.Bytes

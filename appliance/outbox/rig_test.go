@@ -279,8 +279,7 @@ func (x *box) end(state message.State, seqs ...uint64) {
 }
 
 func code(err error) string {
-	var p *message.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*message.Problem](err); ok {
 		return p.Code
 	}
 	return fmt.Sprint(err)

@@ -28,8 +28,8 @@ const (
 // maxReason bounds a reason on disk, in bytes.
 const maxReason = 200
 
-// appendSettlements encodes all of list into one record. It sorts list.
-func appendSettlements(b []byte, list []Settlement) []byte {
+// encodeSettlements encodes all of list into one record. It sorts list.
+func encodeSettlements(list []Settlement) []byte {
 	slices.SortFunc(list, func(a, z Settlement) int {
 		return cmp.Or(cmp.Compare(a.Sub, z.Sub), cmp.Compare(a.State, z.State), cmp.Compare(a.Attempts, z.Attempts),
 			cmp.Compare(a.Bytes, z.Bytes), strings.Compare(a.Reason, z.Reason), cmp.Compare(a.Seq, z.Seq))
@@ -38,7 +38,7 @@ func appendSettlements(b []byte, list []Settlement) []byte {
 	for _, s := range list {
 		base = min(base, s.Seq)
 	}
-	b = append(b, byte(KindSettlement))
+	b := []byte{byte(KindSettlement)}
 	b = binary.AppendUvarint(b, base)
 	for i := 0; i < len(list); {
 		j := i + 1

@@ -52,7 +52,7 @@ func TestSettlementsComeBack(t *testing.T) {
 			}
 		}
 		want := once(list)
-		data := appendSettlements(nil, list)
+		data := encodeSettlements(list)
 		got, err := decodeSettlements(data[1:])
 		if err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func pickReason(r *rand.Rand) string {
 func TestSettlementsAtTheEnds(t *testing.T) {
 	list := []Settlement{{Sub: math.MaxUint64, Seq: math.MaxUint64, State: message.Sent, Attempts: 1}, {Sub: 1, Seq: 1, State: message.Lost}}
 	want := once(list)
-	got, err := decodeSettlements(appendSettlements(nil, list)[1:])
+	got, err := decodeSettlements(encodeSettlements(list)[1:])
 	if err != nil || !slices.Equal(once(got), want) {
 		t.Fatalf("%v, %v", got, err)
 	}
@@ -100,7 +100,7 @@ func TestSettlementsAreSmall(t *testing.T) {
 		}
 		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		count += len(list)
-		bytes += len(appendSettlements(nil, list))
+		bytes += len(encodeSettlements(list))
 	}
 	if average := float64(bytes) / float64(count); average > 8 {
 		t.Fatalf("%.2f bytes for a settlement, %d of them", average, count)
@@ -118,7 +118,7 @@ func TestReasonsAreCutBetweenSigns(t *testing.T) {
 }
 
 func FuzzSettlements(f *testing.F) {
-	f.Add(appendSettlements(nil, []Settlement{{Sub: 1, Seq: 2, State: message.Dead, Attempts: 8, Reason: "no", Bytes: 9}})[1:])
+	f.Add(encodeSettlements([]Settlement{{Sub: 1, Seq: 2, State: message.Dead, Attempts: 8, Reason: "no", Bytes: 9}})[1:])
 	f.Add([]byte{1, 2, 3, 1, 0, 255, 255, 255, 127})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		list, err := decodeSettlements(data)
@@ -132,7 +132,7 @@ func FuzzSettlements(f *testing.F) {
 			list[i].Reason = cut(list[i].Reason)
 		}
 		want := once(list)
-		again, err := decodeSettlements(appendSettlements(nil, list)[1:])
+		again, err := decodeSettlements(encodeSettlements(list)[1:])
 		if err != nil || !slices.Equal(once(again), want) {
 			t.Fatalf("got  %v\nwant %v (%v)", once(again), want, err)
 		}

@@ -10,7 +10,7 @@ import (
 func rabbitmq(b *Broker) error {
 	found, err := filepath.Glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")
 	if err != nil || len(found) == 0 {
-		return errors.New("Debian's rabbitmq-server is not installed; scripts/setup does it")
+		return errors.New("rabbitmq-server of Debian is not installed; scripts/setup does it")
 	}
 	if err := b.listen("amqp091", "stomp", "management", "epmd", "erlang"); err != nil {
 		return err

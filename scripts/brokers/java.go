@@ -108,7 +108,7 @@ func activemq(b *Broker) error {
 func debianActiveMQ(b *Broker) error {
 	const dir = "/usr/share/activemq/lib"
 	if _, err := os.Stat(dir); err != nil {
-		return errors.New("Debian's activemq is not installed; scripts/setup does it")
+		return errors.New("activemq of Debian is not installed; scripts/setup does it")
 	}
 	if err := b.write("log4j2.properties", logConfig); err != nil {
 		return err

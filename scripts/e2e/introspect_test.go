@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -116,7 +117,7 @@ func TestIntrospectedTokens(t *testing.T) {
 	}
 	s.Close() // nobody can be asked any more
 	for end := time.Now().Add(2 * time.Minute); ; {
-		if _, err := l.read(5 * time.Second); err != nil && err != errQuiet {
+		if _, err := l.read(5 * time.Second); err != nil && !errors.Is(err, errQuiet) {
 			break
 		}
 		if time.Now().After(end) {

@@ -173,7 +173,7 @@ func TestClaimCode(t *testing.T) {
 	if again := runIn(t, "", "claim", made.Claim, "-url", "http://"+g.addr); again.code != 4 {
 		t.Errorf("the code is good twice: %+v", again)
 	}
-	code := strings.SplitN(g.must(nil, "device", "claim", "lamp1"), "\n", 2)[0]
+	code, _, _ := strings.Cut(g.must(nil, "device", "claim", "lamp1"), "\n")
 	if r := runIn(t, "", "claim", strings.ToLower(code), "-url", "http://"+g.addr); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}

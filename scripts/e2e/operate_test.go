@@ -106,8 +106,7 @@ func TestSessionsListed(t *testing.T) {
 	if value := strings.TrimPrefix(other.cookie, "ep-local="); strings.Contains(string(a.body), value[:10]) {
 		t.Error("the list shows the secret of a session")
 	}
-	list := strings.Split(string(a.body), "{")
-	for _, entry := range list {
+	for entry := range strings.SplitSeq(string(a.body), "{") {
 		if strings.Contains(entry, `"present":false`) {
 			id := strings.Split(entry, `"`)[3]
 			ann.expect(204, "DELETE", "/v1/sessions/"+id, "")

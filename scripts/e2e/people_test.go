@@ -414,7 +414,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	session := strings.SplitN(p.cookie, "=", 2)[1]
 	device, key := g.addDevice("lamp1"), g.addKey("app", "-publish", "#", "-subscribe", "#")
 	rotated := strings.TrimSpace(g.must(nil, "device", "rotate", "lamp1", "-grace", "10m"))
-	claim := strings.SplitN(g.must(nil, "device", "claim", "lamp1"), "\n", 2)[0]
+	claim, _, _ := strings.Cut(g.must(nil, "device", "claim", "lamp1"), "\n")
 	g.must(nil, "join", "open")
 	if a, _ := g.api("").do("GET", "/v1/devices/new1/messages", nil, "Authorization", "Basic bmV3MTpwbGFudGVkLWRldmljZS1wYXNzd29yZA=="); a.status != 403 { // new1:planted-device-password
 		t.Errorf("%d %s", a.status, a.body)

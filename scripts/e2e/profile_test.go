@@ -152,7 +152,7 @@ func TestHomeAssistant(t *testing.T) {
 	b := newBroker(t)
 	plug := b.addDevice("tasmota_A1B2C3", "-profile", "tasmota")
 	hass := b.addDevice("hass", "-profile", "homeassistant")
-	device, commands := b.connect3(t, make3{"tasmota_A1B2C3", true, []string{"cmnd/tasmota_A1B2C3/#"}, ""}, plug)
+	device, _ := b.connect3(t, make3{"tasmota_A1B2C3", true, []string{"cmnd/tasmota_A1B2C3/#"}, ""}, plug)
 	done(t, device.Publish("tasmota/discovery/A1B2C3/config", 1, true, "discovered"))
 	done(t, device.Publish("tele/tasmota_A1B2C3/LWT", 1, true, "Online"))
 	device.Disconnect(100)
@@ -164,7 +164,7 @@ func TestHomeAssistant(t *testing.T) {
 	}
 	done(t, ha.Publish("cmnd/tasmota_A1B2C3/POWER", 0, false, "ON")) // the plug is away; QoS 0 is all that Home Assistant sends
 	done(t, ha.Publish("cmnd/tasmota_A1B2C3/POWER", 1, false, "OFF"))
-	device, commands = b.connect3(t, make3{"tasmota_A1B2C3", true, []string{"cmnd/tasmota_A1B2C3/#"}, ""}, plug)
+	device, commands := b.connect3(t, make3{"tasmota_A1B2C3", true, []string{"cmnd/tasmota_A1B2C3/#"}, ""}, plug)
 	defer device.Disconnect(100)
 	if m := receive(t, commands); m != "cmnd/tasmota_A1B2C3/POWER OFF" && m != "cmnd/tasmota_A1B2C3/POWER ON" {
 		t.Errorf("%q", m)

@@ -182,13 +182,7 @@ func (a *Authenticator) check(ctx context.Context, c *Credentials) (*Grant, erro
 	}
 	version := a.dir.Version()
 	hash := HashToken(c.Token)
-	var e Entry // for an unknown name the comparison below still runs, against a hash no token has
-	var known bool
-	if c.Name != "" {
-		e, known = a.dir.Lookup(c.Name)
-	} else {
-		e, known = a.dir.LookupToken(hash)
-	}
+	e, known := a.entry(c, hash) // for an unknown name the comparison below still runs, against a hash no token has
 	if e.Guessable && c.Name != "" {
 		if wait := a.backoff.Begin(c.Remote, c.Name); wait > 0 {
 			return nil, TooSoon(wait)
@@ -196,15 +190,30 @@ func (a *Authenticator) check(ctx context.Context, c *Credentials) (*Grant, erro
 	}
 	// No token has the hash zero, which stands for none.
 	same := subtle.ConstantTimeCompare(hash[:], e.TokenHash[:])|subtle.ConstantTimeCompare(hash[:], e.OldHash[:]) == 1
-	switch {
-	case same && known && c.Token != "" && (!e.Guessable || c.Name != ""): // a short token counts only with its name
+	if same && known && c.Token != "" && (!e.Guessable || c.Name != "") { // a short token counts only with its name
 		if e.Guessable {
 			a.backoff.Succeeded(c.Remote, c.Name)
 		}
 		return a.grant(&e, version), nil
+	}
+	return a.checkForeign(ctx, c, known, e.Guessable)
+}
+
+// entry finds who the credentials name, or whose token it is when they name nobody.
+func (a *Authenticator) entry(c *Credentials, token [sha256.Size]byte) (Entry, bool) {
+	if c.Name != "" {
+		return a.dir.Lookup(c.Name)
+	}
+	return a.dir.LookupToken(token)
+}
+
+// checkForeign checks what the register does not hold: a token of an issuer, or what a device that wants to join
+// presents. known and guessable tell of the name that came with it.
+func (a *Authenticator) checkForeign(ctx context.Context, c *Credentials, known, guessable bool) (*Grant, error) {
+	switch {
 	case a.subjects != nil && jwt.LooksLike(c.Token):
 		return a.checkJWT(ctx, c)
-	case a.subjects != nil && !e.Guessable && a.subjects.verify.Opaque(c.Token):
+	case a.subjects != nil && !guessable && a.subjects.verify.Opaque(c.Token):
 		g, err := a.subjectOf(ctx, c)
 		if err != nil && !known && c.Name != "" && a.stranger != nil {
 			if waits := a.stranger(*c); waits != nil { // it was the password of a device that wants to join

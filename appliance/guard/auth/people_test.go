@@ -35,8 +35,10 @@ func TestBackoff(t *testing.T) {
 		t.Error("another address waits")
 	}
 	ft.t = ft.t.Add(time.Hour)
-	if b.Begin(from, "ann") != 0 || b.Begin(from, "ann") != 0 {
-		t.Error("nothing is forgotten")
+	for range 2 {
+		if b.Begin(from, "ann") != 0 {
+			t.Error("nothing is forgotten")
+		}
 	}
 	// Successes in between keep an address free, whoever else fails there.
 	for range 100 {

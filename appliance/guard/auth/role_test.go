@@ -22,8 +22,11 @@ func TestRoles(t *testing.T) {
 		publish  map[message.Topic]bool
 		received map[message.Topic]bool
 	}{
-		{"device/lamp1", map[message.Topic]bool{"sensor/lamp1/t": true, "sensor/other/t": false, "device/lamp1/out/x": true, "tele/lamp1/x": true},
-			map[message.Topic]bool{"time/now": true, "news/1": false, "cmnd/lamp1/on": true, "cmnd/lamp1/secret": false}},
+		{
+			"device/lamp1",
+			map[message.Topic]bool{"sensor/lamp1/t": true, "sensor/other/t": false, "device/lamp1/out/x": true, "tele/lamp1/x": true},
+			map[message.Topic]bool{"time/now": true, "news/1": false, "cmnd/lamp1/on": true, "cmnd/lamp1/secret": false},
+		},
 		{"device/other", map[message.Topic]bool{"sensor/other/t": false, "own/y": true, "own/x": false}, map[message.Topic]bool{"news/1": true, "time/now": false}},
 		{"key/app", map[message.Topic]bool{"device/a/in/x": true, "own/y": false}, map[message.Topic]bool{"news/1": true, "private/x": false}},
 		{"key/root", map[message.Topic]bool{"own/y": false}, map[message.Topic]bool{"news/1": false}},

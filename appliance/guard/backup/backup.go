@@ -13,6 +13,7 @@ package backup
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/cipher"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -47,10 +48,7 @@ type File struct {
 	Data []byte
 }
 
-func cipherOf(passphrase string, salt []byte) (aead interface {
-	Seal(dst, nonce, plaintext, additional []byte) []byte
-	Open(dst, nonce, ciphertext, additional []byte) ([]byte, error)
-}, err error) {
+func cipherOf(passphrase string, salt []byte) (cipher.AEAD, error) {
 	return chacha20poly1305.NewX(argon2.IDKey([]byte(passphrase), salt, passes, memory, 1, chacha20poly1305.KeySize))
 }
 

@@ -176,7 +176,7 @@ func (k *Keeper) warn(about, text string) {
 func (k *Keeper) warnLocked(about, text string) {
 	if k.warnings[about] != text {
 		k.warnings[about] = text
-		k.o.Log.Warn("TLS: " + text)
+		k.o.Log.Warn("TLS needs attention", "why", text)
 	}
 }
 

@@ -87,11 +87,10 @@ func loadCert(path string, key crypto.Signer) (*x509.Certificate, error) {
 	if block == nil {
 		return nil, nil
 	}
-	c, err := x509.ParseCertificate(block.Bytes)
-	if err != nil || !sameKey(c.PublicKey, key.Public()) {
-		return nil, nil
+	if c, err := x509.ParseCertificate(block.Bytes); err == nil && sameKey(c.PublicKey, key.Public()) {
+		return c, nil
 	}
-	return c, nil
+	return nil, nil
 }
 
 func sameKey(a, b crypto.PublicKey) bool {

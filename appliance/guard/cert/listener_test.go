@@ -175,7 +175,7 @@ func connPair(t *testing.T, pipe bool) (server net.Conn, client *tls.Conn) {
 	t.Helper()
 	r := newRig(t, nil)
 	var tcp net.Listener
-	dial := func() net.Conn { return nil }
+	var dial func() net.Conn
 	if pipe {
 		p := &pipes{all: make(chan net.Conn), done: make(chan struct{}), from: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}}
 		tcp, dial = p, p.dial

@@ -3,6 +3,7 @@
 package cert
 
 import (
+	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -15,9 +16,9 @@ func readAvailable(fd uintptr, b []byte) (int, error) {
 	for {
 		n, err := unix.Read(int(fd), b)
 		switch {
-		case err == syscall.EINTR:
+		case errors.Is(err, syscall.EINTR):
 			continue
-		case err == syscall.EAGAIN:
+		case errors.Is(err, syscall.EAGAIN):
 			return 0, errDry
 		case err != nil:
 			return 0, os.NewSyscallError("read", err)
@@ -33,9 +34,9 @@ func writeAvailable(fd uintptr, b []byte) (int, error) {
 	for {
 		n, err := unix.Write(int(fd), b)
 		switch {
-		case err == syscall.EINTR:
+		case errors.Is(err, syscall.EINTR):
 			continue
-		case err == syscall.EAGAIN:
+		case errors.Is(err, syscall.EAGAIN):
 			return 0, nil
 		case err != nil:
 			return 0, os.NewSyscallError("write", err)
@@ -48,5 +49,5 @@ func writeAvailable(fd uintptr, b []byte) (int, error) {
 func readable(fd uintptr) bool {
 	var b [1]byte
 	_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return err != syscall.EAGAIN
+	return !errors.Is(err, syscall.EAGAIN)
 }

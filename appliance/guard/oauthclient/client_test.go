@@ -175,7 +175,9 @@ func TestBadAnswers(t *testing.T) {
 		"long token":   gives(strings.Repeat("a", maxToken+1), 60),
 		"huge":         refuses(200, `{"access_token":"`+strings.Repeat("a", MaxAnswer)+`"}`),
 		"other type":   refuses(200, `{"access_token":"a","token_type":"mac"}`),
-		"redirect":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
 	} {
 		s := serve(t, answer)
 		if tok, _, err := client(t, Options{URL: s.URL}).Token(t.Context()); err == nil || s.asked.Load() != 1 {

@@ -2,6 +2,7 @@ package express
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -54,7 +55,7 @@ func (k *conn) serve() {
 	defer k.lane.forget(k)
 	mine := true
 	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
+		if p := recover(); p != nil && !aborted(p) {
 			k.lane.o.Log.Error("request panicked", "remote", k.c.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
 		}
 		if mine {
@@ -72,9 +73,16 @@ func (k *conn) serve() {
 				_ = k.c.SetWriteDeadline(time.Time{}) // the last answer's
 				mine = !k.lane.hand(&passed{k.c, bytes.Clone(k.buf[:k.have])}, nil)
 			}
+		case ended:
 		}
 		return
 	}
+}
+
+// aborted reports whether a handler panicked to end its connection without a word.
+func aborted(p any) bool {
+	err, ok := p.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
 // outcome is what became of a request.
@@ -88,15 +96,7 @@ const (
 
 // next reads and answers one request.
 func (k *conn) next(first bool) outcome {
-	until := time.Now()
-	switch {
-	case k.have > 0:
-		until = until.Add(patience)
-	case first:
-		until = until.Add(k.lane.o.HeaderTimeout)
-	default:
-		until = until.Add(k.lane.o.IdleTimeout)
-	}
+	until := time.Now().Add(k.patience(first))
 	blank := 4 // bytes of line ends behind a body that net/http overlooks, for old clients
 	if first {
 		blank = 0
@@ -135,6 +135,17 @@ func (k *conn) next(first bool) outcome {
 		}
 		k.have += n
 	}
+}
+
+// patience is how long the beginning of a request may take from now on.
+func (k *conn) patience(first bool) time.Duration {
+	switch {
+	case k.have > 0:
+		return patience
+	case first:
+		return k.lane.o.HeaderTimeout
+	}
+	return k.lane.o.IdleTimeout
 }
 
 // look judges what was read: taken is a whole request of that size, ended means that more must be read. head is

@@ -299,7 +299,7 @@ func TestClose(t *testing.T) {
 		if err := x.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("an idle connection reads %v", err)
 		}
 		answer, err := http.ReadResponse(bufio.NewReader(busy), nil)
@@ -309,10 +309,10 @@ func TestClose(t *testing.T) {
 		if err := x.Wait(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if len(reasons) != 1 || reasons[0] != context.Canceled {
+		if len(reasons) != 1 || !errors.Is(reasons[0], context.Canceled) {
 			t.Errorf("the request learned %v", reasons)
 		}
-		if _, err := x.Accept(); err != net.ErrClosed {
+		if _, err := x.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("accept from a closed lane: %v", err)
 		}
 	})
@@ -332,7 +332,7 @@ func TestWaitIsLimited(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		if err := x.Wait(ctx); err != context.DeadlineExceeded {
+		if err := x.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("wait: %v", err)
 		}
 	})
@@ -371,7 +371,7 @@ func TestPanic(t *testing.T) {
 		if _, err := c.Write([]byte("POST /panic HTTP/1.1\r\nHost: gw\r\n\r\n")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("read %v", err)
 		}
 		go func() { _, _ = other.Write([]byte(request("", "x"))) }() // its answer tells

@@ -15,7 +15,7 @@ func TestReadDevices(t *testing.T) {
 	if err != nil || len(list) != 2 || fmt.Sprint(lines) != "[2 4]" {
 		t.Fatalf("%+v at %v, %v", list, lines, err)
 	}
-	if e := list[0]; e.ID != "plug1" || e.Profile != "tasmota" || fmt.Sprint(e.Groups) != "[hall attic]" || list[1].ID != "lamp1" || list[1].Groups != nil && len(list[1].Groups) > 0 {
+	if e := list[0]; e.ID != "plug1" || e.Profile != "tasmota" || fmt.Sprint(e.Groups) != "[hall attic]" || list[1].ID != "lamp1" || len(list[1].Groups) > 0 {
 		t.Errorf("%+v", list)
 	}
 	for text, want := range map[string]string{

@@ -118,7 +118,7 @@ func (a *api) metrics(c *call) error {
 	switch c.grant.Kind {
 	case auth.Anonymous:
 		return message.Problemf(message.CodeUnauthorized, "metrics need a token; edgepost key add NAME makes one")
-	case auth.Device:
+	case auth.Device, auth.Bridge:
 		return message.Problemf(message.CodeForbidden, "metrics are not for devices; use a key")
 	case auth.Subject:
 		if !c.grant.Admin {

@@ -2,6 +2,7 @@ package quiet
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -33,7 +34,7 @@ func readAll(t *testing.T, in *Input) []byte {
 			got = append(got, b[:whole]...)
 			in.Took(whole, need)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return got
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"syscall"
@@ -102,7 +103,7 @@ func newPen() *pen {
 func (p *pen) write(fd uintptr) bool {
 	for {
 		p.n, p.err = syscall.Write(int(fd), p.b) // the net package's descriptors do not block
-		if p.err != syscall.EINTR {
+		if !errors.Is(p.err, syscall.EINTR) {
 			return true
 		}
 	}
@@ -112,7 +113,7 @@ func (p *pen) write(fd uintptr) bool {
 func (p *pen) try(raw syscall.RawConn, b []byte) (n int, err error) {
 	p.b = b
 	err = raw.Write(p.once)
-	if err == nil && p.err != syscall.EAGAIN {
+	if err == nil && !errors.Is(p.err, syscall.EAGAIN) {
 		err = p.err
 	}
 	p.b = nil

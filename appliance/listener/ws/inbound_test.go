@@ -109,7 +109,9 @@ func FuzzInbound(f *testing.F) {
 		append(rawFrame(0x01, long[:130]), append(rawFrame(0x89, []byte("p")), rawFrame(0x80, long[:3])...)...),
 		rawFrame(0x88, []byte{3, 0xe8}), rawFrame(0x80, nil), rawFrame(0x09, nil), rawFrame(0x89, long[:126]), rawFrame(0xc1, nil), rawFrame(0x83, nil),
 		append(rawFrame(0x01, nil), rawFrame(0x81, nil)...),
-		{0x81, 5, 'h', 'e', 'l', 'l', 'o'}, {0x81, 0xfe, 0, 1, 0, 0, 0, 0, 'x'}, {0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0},
+		{0x81, 5, 'h', 'e', 'l', 'l', 'o'},
+		{0x81, 0xfe, 0, 1, 0, 0, 0, 0, 'x'},
+		{0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0},
 		rawFrame(0x81, bytes.Repeat([]byte{0xff}, 1<<16)),
 	} {
 		f.Add(seed, 1)
@@ -149,9 +151,19 @@ func TestClosing(t *testing.T) {
 		code    int
 		bad     bool
 	}{
-		{"", 1005, false}, {"\x03\xe8", 1000, false}, {"\x03\xe8bye", 1000, false}, {"\x0f\xa0", 4000, false}, {"\x03\xf6", 1014, false},
-		{"\x03", 0, true}, {"\x03\xe8\xff", 0, true}, {"\x00\x00", 0, true}, {"\x03\xec", 0, true}, {"\x03\xed", 0, true},
-		{"\x03\xf7", 0, true}, {"\x07\xd0", 0, true}, {"\x13\x88", 0, true},
+		{"", 1005, false},
+		{"\x03\xe8", 1000, false},
+		{"\x03\xe8bye", 1000, false},
+		{"\x0f\xa0", 4000, false},
+		{"\x03\xf6", 1014, false},
+		{"\x03", 0, true},
+		{"\x03\xe8\xff", 0, true},
+		{"\x00\x00", 0, true},
+		{"\x03\xec", 0, true},
+		{"\x03\xed", 0, true},
+		{"\x03\xf7", 0, true},
+		{"\x07\xd0", 0, true},
+		{"\x13\x88", 0, true},
 	} {
 		code, err := closing([]byte(c.payload))
 		if code != c.code || (err != nil) != c.bad {

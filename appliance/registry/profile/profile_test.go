@@ -40,18 +40,42 @@ func TestTopicsOfRealDevices(t *testing.T) {
 		publish, commands []message.Topic
 		not               []message.Topic // neither
 	}{
-		{"tasmota", "tasmota_A1B2C3", []message.Topic{"tele/tasmota_A1B2C3/LWT", "stat/tasmota_A1B2C3/RESULT", "tasmota/discovery/A0B1C2A1B2C3/config"},
-			[]message.Topic{"cmnd/tasmota_A1B2C3/POWER", "cmnd/tasmotas/Status"}, []message.Topic{"cmnd/tasmota_X/POWER", "tele/tasmota_X/LWT"}},
-		{"zigbee2mqtt", "zigbee2mqtt", []message.Topic{"zigbee2mqtt/bridge/state", "zigbee2mqtt/kitchen", "homeassistant/light/0x1/light/config"},
-			[]message.Topic{"zigbee2mqtt/kitchen/set", "zigbee2mqtt/kitchen/set/state", "zigbee2mqtt/kitchen/get", "zigbee2mqtt/kitchen/l1/set", "zigbee2mqtt/bridge/request/permit_join"}, []message.Topic{"other/kitchen/set"}},
-		{"esphome", "porch", []message.Topic{"porch/status", "porch/debug", "porch/light/lamp/state", "homeassistant/light/porch/lamp/config", "esphome/discover/porch"},
-			[]message.Topic{"porch/light/lamp/command", "porch/cover/door/position/command", "porch/command/restart"}, []message.Topic{"attic/light/lamp/command"}},
-		{"shelly", "shellyplus1-a8032abe54dc", []message.Topic{"shellyplus1-a8032abe54dc/online", "shellyplus1-a8032abe54dc/events/rpc", "shellyplus1-a8032abe54dc/status/switch:0", "shellyplus1-a8032abe54dc/reply/rpc"},
-			[]message.Topic{"shellyplus1-a8032abe54dc/rpc", "shellyplus1-a8032abe54dc/command/switch:0", "shellies/command"}, []message.Topic{"shellyplus1-b/rpc"}},
-		{"shelly", "shelly1-A4CF12", []message.Topic{"shellies/announce", "shellies/shelly1-A4CF12/online", "shellies/shelly1-A4CF12/relay/0"},
-			[]message.Topic{"shellies/shelly1-A4CF12/relay/0/command", "shellies/shelly1-A4CF12/color/0/set", "shellies/command"}, []message.Topic{"shellies/other/relay/0/command"}},
-		{"homeassistant", "ha", []message.Topic{"homeassistant/status", "cmnd/tasmota_A1B2C3/POWER", "zigbee2mqtt/kitchen/set", "porch/light/lamp/command", "shellies/shelly1-A/relay/0/command", "shellyplus1-a/rpc", "device/lamp1/in/set"},
-			nil, []message.Topic{"$edge/alarm/x"}},
+		{
+			"tasmota", "tasmota_A1B2C3",
+			[]message.Topic{"tele/tasmota_A1B2C3/LWT", "stat/tasmota_A1B2C3/RESULT", "tasmota/discovery/A0B1C2A1B2C3/config"},
+			[]message.Topic{"cmnd/tasmota_A1B2C3/POWER", "cmnd/tasmotas/Status"},
+			[]message.Topic{"cmnd/tasmota_X/POWER", "tele/tasmota_X/LWT"},
+		},
+		{
+			"zigbee2mqtt", "zigbee2mqtt",
+			[]message.Topic{"zigbee2mqtt/bridge/state", "zigbee2mqtt/kitchen", "homeassistant/light/0x1/light/config"},
+			[]message.Topic{"zigbee2mqtt/kitchen/set", "zigbee2mqtt/kitchen/set/state", "zigbee2mqtt/kitchen/get", "zigbee2mqtt/kitchen/l1/set", "zigbee2mqtt/bridge/request/permit_join"},
+			[]message.Topic{"other/kitchen/set"},
+		},
+		{
+			"esphome", "porch",
+			[]message.Topic{"porch/status", "porch/debug", "porch/light/lamp/state", "homeassistant/light/porch/lamp/config", "esphome/discover/porch"},
+			[]message.Topic{"porch/light/lamp/command", "porch/cover/door/position/command", "porch/command/restart"},
+			[]message.Topic{"attic/light/lamp/command"},
+		},
+		{
+			"shelly", "shellyplus1-a8032abe54dc",
+			[]message.Topic{"shellyplus1-a8032abe54dc/online", "shellyplus1-a8032abe54dc/events/rpc", "shellyplus1-a8032abe54dc/status/switch:0", "shellyplus1-a8032abe54dc/reply/rpc"},
+			[]message.Topic{"shellyplus1-a8032abe54dc/rpc", "shellyplus1-a8032abe54dc/command/switch:0", "shellies/command"},
+			[]message.Topic{"shellyplus1-b/rpc"},
+		},
+		{
+			"shelly", "shelly1-A4CF12",
+			[]message.Topic{"shellies/announce", "shellies/shelly1-A4CF12/online", "shellies/shelly1-A4CF12/relay/0"},
+			[]message.Topic{"shellies/shelly1-A4CF12/relay/0/command", "shellies/shelly1-A4CF12/color/0/set", "shellies/command"},
+			[]message.Topic{"shellies/other/relay/0/command"},
+		},
+		{
+			"homeassistant", "ha",
+			[]message.Topic{"homeassistant/status", "cmnd/tasmota_A1B2C3/POWER", "zigbee2mqtt/kitchen/set", "porch/light/lamp/command", "shellies/shelly1-A/relay/0/command", "shellyplus1-a/rpc", "device/lamp1/in/set"},
+			nil,
+			[]message.Topic{"$edge/alarm/x"},
+		},
 	} {
 		r := s.Rules(c.profile, message.Rules{})
 		inbox := s.Inbox(c.profile, c.device)

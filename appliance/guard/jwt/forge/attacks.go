@@ -43,8 +43,10 @@ func (i *Issuer) signatures(now time.Time, other *Issuer) []Attack {
 		{"alg HS256 with an empty secret", HMAC(head("HS256"), good, nil)},
 		{"kid is a path, empty secret", HMAC(mustJSON(Claims{"alg": "HS256", "typ": "at+jwt", "kid": "../../../../dev/null"}), good, nil)},
 		{"kid is SQL", HMAC(mustJSON(Claims{"alg": "HS256", "typ": "at+jwt", "kid": "x' UNION SELECT 'k"}), good, []byte("k"))},
-		{"another claims set under the signature", strings.Join([]string{strings.Split(token, ".")[0],
-			B64(mustJSON(i.Claims(now, Claims{"sub": "root"}))), token[last:]}, ".")},
+		{"another claims set under the signature", strings.Join([]string{
+			strings.Split(token, ".")[0],
+			B64(mustJSON(i.Claims(now, Claims{"sub": "root"}))), token[last:],
+		}, ".")},
 		{"a stranger's key under our kid", stranger.Token(now, nil)},
 		{"another trusted issuer's key under our iss", other.Sign("EdDSA", EdKey, good)},
 		{"our key under another trusted issuer's iss", i.Sign("EdDSA", EdKey, mustJSON(other.Claims(now, nil)))},
