@@ -329,12 +329,14 @@ func (f *finals) summarize(seq uint64) {
 	}
 	type summary struct {
 		ID     string         `json:"id"`
+		Event  string         `json:"event,omitempty"`  // the id that an event came with …
+		Source string         `json:"source,omitempty"` // … and its source: who sent it knows it by these
 		Topic  string         `json:"topic"`
 		Final  bool           `json:"final"`
 		Counts map[string]int `json:"counts"`
 		Places []receiptJSON  `json:"places"`
 	}
-	out := summary{ID: id.String(), Topic: string(e.Msg.Topic), Final: true, Counts: map[string]int{}}
+	out := summary{ID: id.String(), Event: e.Msg.Event.ID, Source: e.Msg.Event.Source, Topic: string(e.Msg.Topic), Final: true, Counts: map[string]int{}}
 	for i := range t.Places {
 		p := &t.Places[i]
 		if stillOwed(*p) {

@@ -15,6 +15,10 @@
 //	epvia       epochs of the gateways it came through, separated by spaces; a gateway that finds its own there drops
 //	            the message: loops end
 //
+// On the way in the attribute epreceipt asks for receipts, as the gateway's own publishers do: "final" has a summary
+// stored once nobody owes the message any more, "each" has every outcome announced, not stored. They are published to
+// $edge/receipt/bridge/<name>/<id>, which a bridge can forward like any topic.
+//
 // # Templates
 //
 // A template is text with ${name} in it. Names that stand for a topic may be cut: ${topic[2]} is one level

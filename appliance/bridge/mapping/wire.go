@@ -49,6 +49,7 @@ const (
 	backfillName = "epbackfill"
 	attemptName  = "attempt"
 	keyName      = "partitionkey"
+	receiptName  = "epreceipt"
 )
 
 // Here is what a mapping must know of the gateway.
@@ -186,6 +187,9 @@ func (d *Down) Decode(w *Wire) (m *message.Message, key string, err error) {
 	if err := d.checkVia(m); err != nil {
 		return nil, "", err
 	}
+	if err := wish(m); err != nil {
+		return nil, "", err
+	}
 	to, err := d.address(m, w)
 	if err != nil {
 		return nil, "", err
@@ -266,6 +270,22 @@ func (d *Down) checkVia(m *message.Message) error {
 		via := strings.Fields(p.Value)
 		if slices.Contains(via, string(d.Epoch)) || len(via) >= maxVia {
 			return ErrLoop
+		}
+	}
+	return nil
+}
+
+// wish reads which receipts whoever sent the event wants.
+func wish(m *message.Message) error {
+	for _, p := range m.Event.Extensions {
+		switch {
+		case p.Key != receiptName:
+		case p.Value == "each":
+			m.Receipt = message.EachReceipt
+		case p.Value == "final":
+			m.Receipt = message.FinalReceipt
+		default:
+			return fmt.Errorf("its attribute %s is %.40q; there are each and final", receiptName, p.Value)
 		}
 	}
 	return nil
