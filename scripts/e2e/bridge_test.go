@@ -274,7 +274,7 @@ func (r *bridgeRun) read() {
 	}
 }
 
-// bridgeState is what `bridge show` says.
+// bridgeState is what `bridge show` says; the zero value when it says nothing.
 type bridgeState struct {
 	State, Error string
 	Owed         int64
@@ -284,7 +284,7 @@ type bridgeState struct {
 func (g *gateway) bridge(name string) (s bridgeState) {
 	r := g.run("bridge", "show", name, "-json")
 	if r.code == 0 {
-		_ = json.Unmarshal([]byte(r.out), &s) // the zero value is never what is waited for
+		_ = json.Unmarshal([]byte(r.out), &s) // no state: it is asked again
 	}
 	return s
 }

@@ -194,7 +194,7 @@ func explain(err error) error {
 	var early *kgo.ErrFirstReadEOF
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
-		return bridge.Errorf(bridge.Configuration, "the broker refuses this user: %w; look at username, password_file or token_file, and options.mechanism", err)
+		return refusal(err)
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed), errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
 		return bridge.Errorf(bridge.Configuration, "the broker's access rules forbid it: %w; the user needs Write and Describe on the topics of up.to, Read and Describe on those of down.from", err)
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.InvalidTopicException):

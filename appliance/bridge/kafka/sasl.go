@@ -46,8 +46,38 @@ func (d *dialer) prepareTokens() error {
 	}
 }
 
+// login marks what goes wrong after the first word as the broker's refusal: the library's errors about it have no type.
+type login struct{ sasl.Mechanism }
+
+func (l login) Authenticate(ctx context.Context, host string) (sasl.Session, []byte, error) {
+	s, first, err := l.Mechanism.Authenticate(ctx, host)
+	return dialogue{s}, first, err
+}
+
+type dialogue struct{ sasl.Session }
+
+func (d dialogue) Challenge(answer []byte) (bool, []byte, error) {
+	done, next, err := d.Session.Challenge(answer)
+	if err != nil {
+		err = refusal(err)
+	}
+	return done, next, err
+}
+
+func refusal(err error) error {
+	return bridge.Errorf(bridge.Configuration, "the broker refuses this user: %w; look at username, password_file or token_file, and options.mechanism", err)
+}
+
 // mechanism says who we are; nil when nobody asks.
 func (d *dialer) mechanism() (sasl.Mechanism, error) {
+	m, err := d.choose()
+	if m == nil {
+		return nil, err
+	}
+	return login{m}, err
+}
+
+func (d *dialer) choose() (sasl.Mechanism, error) {
 	name := d.c.Options["mechanism"]
 	if d.tokens != nil && (name == "" || name == "oauthbearer") {
 		return oauth.Oauth(func(ctx context.Context) (oauth.Auth, error) {
