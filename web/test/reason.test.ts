@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, expect, test } from "vitest";
 import { reason } from "../src/core/reason";
 import { language } from "../src/core/words";
@@ -19,4 +20,18 @@ test("a reason that nobody foresaw stays as it is", () => {
   language.value = "zh";
   expect(reason("the valve is stuck")).toBe("the valve is stuck");
   expect(reason(undefined)).toBe("");
+});
+
+test("each reason that the gateway settles a message with is known", () => {
+  const dir = "../appliance/courier";
+  const code = readdirSync(dir)
+    .filter((f) => f.endsWith(".go") && !f.endsWith("_test.go"))
+    .map((f) => readFileSync(`${dir}/${f}`, "utf8"))
+    .join("\n");
+  const given = [...code.matchAll(/(?:drop|settle)\(.*message\.(?:Lost|Expired|Cancelled|Dead).*, "([^"]+)"\)/g)].map(
+    (m) => m[1]!,
+  );
+  expect(given.length).toBeGreaterThan(5);
+  language.value = "zh";
+  expect(given.filter((g) => !/[\u4e00-\u9fff]/.test(reason(g)))).toEqual([]);
 });

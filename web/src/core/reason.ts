@@ -19,11 +19,19 @@ const known: [RegExp, string][] = [
   [/^no sign of life in time$/, "reason.silent"],
   [/^taken over$/, "reason.taken-over"],
   [/^removed$/, "reason.removed"],
-  [/^stopping$/, "reason.stopping"],
-  [/^too many attempts$/, "reason.attempts"],
+  [/^(stopping|the appliance is stopping)$/, "reason.stopping"],
+  [/^has not fetched for a while$/, "reason.not-fetched"],
+  [/^the token has ended$/, "reason.token"],
+  [/revoked$/, "reason.revoked"],
+  [/too many attempts$/, "reason.attempts"],
+  [/^its time to live ended( before it could be sent)?$/, "reason.ttl"],
+  [/^older than this subscription keeps messages$/, "reason.kept"],
+  [/^the record is damaged or gone$/, "reason.damaged"],
+  [/^the first copy was faster$/, "reason.faster"],
+  [/^no longer subscribed$/, "reason.unsubscribed"],
+  [/^forbidden: the rules no longer allow it$/, "reason.rules"],
   [/^rejected: (.+)$/, "reason.rejected-because"],
   [/^rejected$/, "reason.rejected"],
-  [/^expired$/, "reason.expired"],
 ];
 
 export function reason(text: string | undefined): string {

@@ -1,6 +1,6 @@
 // The small parts that pages are made of.
 import type { ComponentChildren } from "preact";
-import { useId, useState } from "preact/hooks";
+import { useEffect, useId, useState } from "preact/hooks";
 import { t } from "../core/words";
 import { Icon, type IconName } from "./icon";
 import { toast } from "./toast";
@@ -352,6 +352,7 @@ export function Tabs({
   now: string;
   onTab: (id: string) => void;
 }) {
+  useEffect(() => document.getElementById(`tab-${now}`)?.scrollIntoView({ block: "nearest", inline: "center" }), [now]);
   const step = (by: number) => {
     const at = tabs.findIndex(([id]) => id === now);
     const next = tabs[(at + by + tabs.length) % tabs.length]!;
