@@ -1,26 +1,22 @@
 package mqtt
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
 	"edgepost/appliance/listener/mqtt/packet"
+	"edgepost/appliance/listener/trial"
 	"edgepost/appliance/message"
 )
 
@@ -79,16 +75,6 @@ func stubServer(b *testing.B, o Options) (*stub, *Server, string) {
 	return core, s, serveOn(b, s)
 }
 
-// cpuTime is what the process used so far, kernel included: on a shared machine the only steady
-// figure.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkPublish: one client, N publishes of QoS 1 and 256 bytes in windows of 100 over loopback; the
 // client's own reading and writing are in the figures.
 func BenchmarkPublish(b *testing.B) {
@@ -105,7 +91,7 @@ func BenchmarkPublish(b *testing.B) {
 	_ = p.conn.(net.Conn).SetDeadline(time.Time{})
 	acks := make([]byte, 400)
 	b.ReportAllocs()
-	cpu := cpuTime()
+	cpu := trial.CPUTime()
 	b.ResetTimer()
 	for range b.N/100 + 1 {
 		if _, err := p.conn.Write(batch); err != nil {
@@ -116,7 +102,7 @@ func BenchmarkPublish(b *testing.B) {
 		}
 	}
 	b.StopTimer()
-	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(trial.CPUTime()-cpu)/float64(b.N), "cpu-ns/op")
 }
 
 // BenchmarkFanOut delivers every message to 1,000 sessions whose clients live in another process; the CPU
@@ -130,10 +116,10 @@ func BenchmarkFanOut(b *testing.B) {
 func benchmarkFanOut(b *testing.B, qos int) {
 	const clients = 1000
 	core, _, addr := stubServer(b, Options{MaxBytes: 1 << 20})
-	stop := startClients(b, addr, clients, "drain"+strconv.Itoa(qos))
+	stop := trial.Crowd(b, "MQTT_ADDR="+addr, "MQTT_WHAT=drain"+strconv.Itoa(qos), "MQTT_CLIENTS="+strconv.Itoa(clients))
 	defer stop()
 	payload := []byte(strings.Repeat("x", 128))
-	cpu := cpuTime()
+	cpu := trial.CPUTime()
 	b.ResetTimer()
 	for i := range b.N {
 		m := message.New("alarm/all", payload)
@@ -153,7 +139,7 @@ func benchmarkFanOut(b *testing.B, qos int) {
 		}
 	}
 	b.StopTimer()
-	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N)/clients, "cpu-ns/delivery")
+	b.ReportMetric(float64(trial.CPUTime()-cpu)/float64(b.N)/clients, "cpu-ns/delivery")
 }
 
 // BenchmarkIdle is what 2,000 connections cost that do nothing, each with one filter.
@@ -163,62 +149,13 @@ func BenchmarkIdle(b *testing.B) {
 	warm := dialTCP(b, addr, packet.V311, "id=warm clean") // pools, first goroutines
 	warm.send("pingreq")
 	warm.want("pingresp")
-	before := measure()
-	stop := startClients(b, addr, clients, "idle")
+	before := trial.Weigh()
+	stop := trial.Crowd(b, "MQTT_ADDR="+addr, "MQTT_WHAT=idle", "MQTT_CLIENTS="+strconv.Itoa(clients))
 	defer stop()
 	if n := s.Stats().Clients; n != clients+1 {
 		b.Fatalf("%d clients", n)
 	}
-	after := measure()
-	per := func(a, b uint64) float64 { return (float64(a) - float64(b)) / clients / 1024 }
-	b.ReportMetric(per(after.rss, before.rss), "KiB-rss/conn")
-	b.ReportMetric(per(after.heap, before.heap), "KiB-heap/conn")
-	b.ReportMetric(per(after.stack, before.stack), "KiB-stack/conn")
-	b.ReportMetric(0, "ns/op")
-}
-
-type memory struct{ rss, heap, stack uint64 }
-
-func measure() memory {
-	for range 3 {
-		debug.FreeOSMemory()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	out := memory{heap: m.HeapAlloc, stack: m.StackInuse}
-	status, _ := os.ReadFile("/proc/self/status")
-	for line := range strings.Lines(string(status)) {
-		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, _ := strconv.ParseUint(strings.Fields(kb)[0], 10, 64)
-			out.rss = n << 10
-		}
-	}
-	return out
-}
-
-// startClients runs TestClients in another process and returns when all have connected.
-func startClients(b *testing.B, addr string, n int, what string) (stop func()) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestClients$")
-	cmd.Env = append(os.Environ(), "MQTT_ADDR="+addr, "MQTT_WHAT="+what, "MQTT_CLIENTS="+strconv.Itoa(n))
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
-		b.Fatalf("clients: %q %v", line, err)
-	}
-	return func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	}
+	trial.ReportMemory(b, before, clients)
 }
 
 // TestClients is the other process of the benchmarks; on its own it does nothing.
@@ -227,11 +164,7 @@ func TestClients(t *testing.T) {
 	if addr == "" {
 		t.Skip("only as a child of a benchmark")
 	}
-	limit := syscall.Rlimit{}
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
-		limit.Cur = limit.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
-	}
+	trial.ManyFiles()
 	n, _ := strconv.Atoi(os.Getenv("MQTT_CLIENTS"))
 	for i := range n {
 		p := dialTCP(t, addr, packet.V311, fmt.Sprintf("id=c%d clean", i))

@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"edgepost/appliance"
 	"edgepost/appliance/listener/mqtt"
 	"edgepost/appliance/listener/mqtt/packet"
+	"edgepost/appliance/listener/trial"
 	"edgepost/appliance/message"
 )
 
@@ -32,26 +31,10 @@ import (
 //	restart                the appliance stops and starts on the same data
 //	wait D
 func TestReal(t *testing.T) {
-	files, err := filepath.Glob("testdata/real/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scenarios", err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, part := range strings.Split("\n"+string(text), "\n== ") {
-			if i == 0 {
-				continue
-			}
-			name, body, _ := strings.Cut(part, "\n")
-			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt")+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				replayReal(t, body)
-			})
-		}
-	}
+	trial.Scenarios(t, "testdata/real/*.txt", func(t *testing.T, body string) {
+		t.Parallel()
+		replayReal(t, body)
+	})
 }
 
 type stage struct {

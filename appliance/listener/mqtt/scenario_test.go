@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -17,6 +15,7 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/listener/mqtt/packet"
+	"edgepost/appliance/listener/trial"
 	"edgepost/appliance/message"
 )
 
@@ -39,25 +38,9 @@ import (
 //
 // LINK is "session:CLIENT", "inbox:DEVICE" or "share:GROUP:FILTER".
 func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scenarios", err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, part := range strings.Split("\n"+string(text), "\n== ") {
-			if i == 0 {
-				continue
-			}
-			name, body, _ := strings.Cut(part, "\n")
-			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt")+"/"+name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { replay(t, body) })
-			})
-		}
-	}
+	trial.Scenarios(t, "testdata/*.txt", func(t *testing.T, body string) {
+		synctest.Test(t, func(t *testing.T) { replay(t, body) })
+	})
 }
 
 type player struct {

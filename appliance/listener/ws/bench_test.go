@@ -1,22 +1,17 @@
 package ws
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +19,7 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/listener/trial"
 	"edgepost/appliance/message"
 )
 
@@ -48,7 +44,7 @@ func benchmarkDeliver(b *testing.B, every int) {
 	var wg sync.WaitGroup
 	wg.Go(func() { acknowledge(b, c, b.N, every) })
 	b.ReportAllocs()
-	cpu := cpuTime()
+	cpu := trial.CPUTime()
 	b.ResetTimer()
 	for i := range b.N {
 		d := courier.Delivery{Item: items[i%64], Seq: uint64(i + 1), Attempt: 1}
@@ -58,17 +54,7 @@ func benchmarkDeliver(b *testing.B, every int) {
 	}
 	wg.Wait()
 	b.StopTimer()
-	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
-}
-
-// cpuTime is what the process used so far, kernel included: on a shared machine the only steady
-// figure.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	b.ReportMetric(float64(trial.CPUTime()-cpu)/float64(b.N), "cpu-ns/op")
 }
 
 // BenchmarkFanOut delivers every message to 1,000 sessions whose clients live in another process and
@@ -78,10 +64,10 @@ func BenchmarkFanOut(b *testing.B) {
 	core := newFakeCore()
 	room := &fanOut{fakeCore: core}
 	_, srv := serve(b, Options{Authenticator: idle{core}, Publisher: core, Subscriber: room})
-	stop := startClients(b, srv, clients, "drain")
+	stop := trial.Crowd(b, "WS_ADDR="+srv.Listener.Addr().String(), "WS_TRAFFIC=drain", "WS_CLIENTS="+strconv.Itoa(clients))
 	defer stop()
 	payload := strings.Repeat("x", 128)
-	cpu := cpuTime()
+	cpu := trial.CPUTime()
 	b.ResetTimer()
 	for i := range b.N {
 		item := courier.NewItem(testMessage(uint64(i+1), "alarm/all", payload, "text/plain"))
@@ -92,7 +78,7 @@ func BenchmarkFanOut(b *testing.B) {
 		}
 	}
 	b.StopTimer()
-	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N)/clients, "cpu-ns/delivery")
+	b.ReportMetric(float64(trial.CPUTime()-cpu)/float64(b.N)/clients, "cpu-ns/delivery")
 }
 
 type fanOut struct {
@@ -253,43 +239,13 @@ func benchmarkIdle(b *testing.B, traffic string) {
 	h, srv := serve(b, Options{Authenticator: idle{core}, Publisher: core, Subscriber: idle{core}, Epoch: testEpoch})
 	warm := dial(b, srv, "ep_app") // pools, first goroutines
 	defer warm.Close()
-	before := measure()
-	stop := startClients(b, srv, idleConnections, traffic)
+	before := trial.Weigh()
+	stop := trial.Crowd(b, "WS_ADDR="+srv.Listener.Addr().String(), "WS_TRAFFIC="+traffic, "WS_CLIENTS="+strconv.Itoa(idleConnections))
 	defer stop()
 	if n := h.Stats().Connections; n != idleConnections+1 {
 		b.Fatalf("%d connections", n)
 	}
-	after := measure()
-	per := func(a, b uint64) float64 { return (float64(a) - float64(b)) / idleConnections / 1024 }
-	b.ReportMetric(per(after.rss, before.rss), "KiB-rss/conn")
-	b.ReportMetric(per(after.heap, before.heap), "KiB-heap/conn")
-	b.ReportMetric(per(after.stack, before.stack), "KiB-stack/conn")
-	b.ReportMetric(0, "ns/op")
-}
-
-// startClients runs TestClients in another process and returns when all have connected.
-func startClients(b *testing.B, srv *httptest.Server, n int, traffic string) (stop func()) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestClients$")
-	cmd.Env = append(os.Environ(), "WS_ADDR="+strings.TrimPrefix(srv.URL, "http://"), "WS_TRAFFIC="+traffic, "WS_CLIENTS="+strconv.Itoa(n))
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
-		b.Fatalf("clients: %q %v", line, err)
-	}
-	return func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	}
+	trial.ReportMemory(b, before, idleConnections)
 }
 
 // idle takes every token for a device of that name, whose inbox stays empty.
@@ -307,36 +263,13 @@ func (idle) Subscribe(context.Context, *auth.Grant, courier.Request, courier.Lin
 	return silent{}, false, nil
 }
 
-type memory struct{ rss, heap, stack uint64 }
-
-func measure() memory {
-	for range 3 {
-		debug.FreeOSMemory()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	out := memory{heap: m.HeapAlloc, stack: m.StackInuse}
-	status, _ := os.ReadFile("/proc/self/status")
-	for line := range strings.Lines(string(status)) {
-		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, _ := strconv.ParseUint(strings.Fields(kb)[0], 10, 64)
-			out.rss = n << 10
-		}
-	}
-	return out
-}
-
 // TestClients is the other process of the benchmarks; on its own it does nothing.
 func TestClients(t *testing.T) {
 	addr := os.Getenv("WS_ADDR")
 	if addr == "" {
 		t.Skip("only as a child of a benchmark")
 	}
-	limit := syscall.Rlimit{}
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
-		limit.Cur = limit.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
-	}
+	trial.ManyFiles()
 	n, _ := strconv.Atoi(os.Getenv("WS_CLIENTS"))
 	var count drainCount
 	for i := range n {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -19,6 +17,7 @@ import (
 
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
+	"edgepost/appliance/listener/trial"
 	"edgepost/appliance/message"
 )
 
@@ -39,25 +38,9 @@ import (
 //	deliver SUB SEQ TOPIC PAYLOAD [ct=…] [attempt=N] [expires=D] [refused]
 //	lost SUB CAUSE, hold, release [reverse], early SEQ, kick PRINCIPAL COUNT, stop, hangup, stats, wait D, pause, resume, owner
 func TestScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scenarios", err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, part := range strings.Split("\n"+string(text), "\n== ") {
-			if i == 0 {
-				continue
-			}
-			name, body, _ := strings.Cut(part, "\n")
-			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt")+"/"+name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { replay(t, body) })
-			})
-		}
-	}
+	trial.Scenarios(t, "testdata/*.txt", func(t *testing.T, body string) {
+		synctest.Test(t, func(t *testing.T) { replay(t, body) })
+	})
 }
 
 type player struct {
