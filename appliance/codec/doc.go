@@ -1,7 +1,7 @@
 // Package codec turns messages into bytes for the outside and back: the JSON object that HTTP, SSE
 // and WebSocket show ([AppendMessage]), CloudEvents 1.0 in its JSON, XML and Protobuf formats
 // ([DecodeEvent], [EncodeEvent]) and in binary mode ([Binary], [Attributes]), and the gzip and
-// deflate content codings ([Inflate], [Deflate]). It is pure: bytes in, bytes out.
+// deflate content codings that come in ([Inflate]). It is pure: bytes in, bytes out.
 //
 // # Events
 //

@@ -485,3 +485,11 @@ func encodeBatchXML(ms []*message.Message, gateway string) []byte {
 	}
 	return append(dst, "</batch>"...)
 }
+
+// appender is a byte slice to write to.
+type appender struct{ b []byte }
+
+func (w *appender) Write(p []byte) (int, error) {
+	w.b = append(w.b, p...)
+	return len(p), nil
+}

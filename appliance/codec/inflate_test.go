@@ -137,35 +137,6 @@ func TestInflateOthersError(t *testing.T) {
 	}
 }
 
-func TestDeflate(t *testing.T) {
-	for _, text := range []string{"", "a", strings.Repeat("temperature 21.5 ", 10_000)} {
-		for _, encoding := range []string{"gzip", "deflate", "identity"} {
-			packed := Deflate(encoding, []byte("head"), []byte(text))
-			if string(packed[:4]) != "head" {
-				t.Fatalf("%s lost what was there", encoding)
-			}
-			got, err := inflate(encoding, packed[4:], 1<<20)
-			if err != nil || string(got) != text {
-				t.Errorf("%s of %d bytes: %d, %v", encoding, len(text), len(got), err)
-			}
-		}
-		r, err := stdgzip.NewReader(bytes.NewReader(Deflate("gzip", nil, []byte(text))))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(r); err != nil || string(got) != text {
-			t.Errorf("compress/gzip reads %d bytes, %v", len(got), err)
-		}
-		z, err := stdzlib.NewReader(bytes.NewReader(Deflate("deflate", nil, []byte(text))))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(z); err != nil || string(got) != text {
-			t.Errorf("compress/zlib reads %d bytes, %v", len(got), err)
-		}
-	}
-}
-
 func FuzzInflate(f *testing.F) {
 	for _, c := range codings {
 		f.Add(c.encoding, pack(f, c.kind, []byte("temperature")))
@@ -179,18 +150,8 @@ func FuzzInflate(f *testing.F) {
 		if err != nil && message.ProblemOf(err) == nil {
 			t.Errorf("not a problem: %v", err)
 		}
-		if back, err := inflate("gzip", Deflate("gzip", nil, b), int64(len(b))); err != nil || !bytes.Equal(back, b) {
+		if back, err := inflate("gzip", pack(t, "gzip", b), int64(len(b))); err != nil || !bytes.Equal(back, b) {
 			t.Errorf("round trip: %v", err)
 		}
 	})
-}
-
-func BenchmarkDeflate(b *testing.B) {
-	src := []byte(strings.Repeat(`{"t":21.5,"name":"temperature","unit":"C"}`, 100))
-	dst := make([]byte, 0, 8<<10)
-	b.ReportAllocs()
-	b.SetBytes(int64(len(src)))
-	for b.Loop() {
-		dst = Deflate("gzip", dst[:0], src)
-	}
 }

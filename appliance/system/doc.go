@@ -1,2 +1,3 @@
-// Package system is what the appliance needs of the machine it runs on: for now its [Clock].
+// Package system is what the appliance needs of the machine it runs on: its [Clock], and in packages of their own what
+// people watch (pulse, usage, logring) and long work (job).
 package system

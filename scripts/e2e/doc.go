@@ -10,6 +10,7 @@
 //     (bad_*_test.go)
 //   - sealed payloads open with other implementations, and theirs with ours, over every protocol
 //     (seal_test.go)
+//   - the description of the HTTP interface is YAML in which every reference leads somewhere (openapi_test.go)
 //   - dead letters, requeue, history, replayed answers, expiry, priority, delay and cancel do what
 //     the API says (life_test.go)
 //

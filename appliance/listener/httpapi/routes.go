@@ -14,7 +14,7 @@ const (
 )
 
 // routes is the table of the interface (DESIGN §8). The most used calls come first: the search is
-// from the top. Calls of later issues are not in it and answer 404.
+// from the top.
 func (a *api) routes() []route {
 	return append([]route{
 		{method: post, pattern: "/v1/publish/{topic...}", query: []string{"wait", "timeout"}, serve: a.publishPath},
