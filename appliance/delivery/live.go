@@ -19,6 +19,9 @@ type live struct {
 	waiting int // waiting and due
 
 	cursor    [2]uint64 // by lane, see the invariant
+	mark      uint64    // numbers of the normal lane up to it come behind the others; 0: see FreshFirst
+	old       uint64    // cursor among those; the normal lane's cursor is never below mark
+	held      bool      // those do not come at all
 	offer     offer     // what Next last found by moving a cursor; zero when something got in between
 	deadlines timers    // of flying tracks
 	retries   timers    // of waiting tracks
@@ -31,8 +34,19 @@ type live struct {
 // offer is a number that is owed, in the lane that it names, and the first one above its cursor that
 // is not active.
 type offer struct {
-	seq    uint64
-	urgent bool
+	seq     uint64
+	urgent  bool
+	backlog bool // the cursor is the backlog's
+}
+
+// pass moves the cursor of what was offered over it.
+func (l *live) pass() {
+	if l.offer.backlog {
+		l.old = l.offer.seq
+	} else {
+		l.cursor[index(l.offer.urgent)] = l.offer.seq
+	}
+	l.offer = offer{}
 }
 
 // scale returns t in nanoseconds since the first time that was ever seen. 0 is no time.
@@ -133,7 +147,11 @@ func (l *live) goBack(urgent bool, seq uint64) {
 	if seq < l.offer.seq {
 		l.offer = offer{}
 	}
-	if at := &l.cursor[index(urgent)]; seq <= *at {
+	at := &l.cursor[index(urgent)]
+	if !urgent && seq <= l.mark {
+		at = &l.old
+	}
+	if seq <= *at {
 		*at = seq - 1
 	}
 }

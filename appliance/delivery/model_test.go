@@ -206,7 +206,19 @@ func (s *State) check(tb testing.TB) {
 	}
 	for i, urgent := range []bool{false, true} {
 		if lane := s.lane(urgent); lane != nil {
-			lane.Each(1, l.cursor[i], func(first, last uint64) bool {
+			from := uint64(1)
+			if !urgent && l.mark > 0 {
+				from = l.mark + 1
+				lane.Each(1, l.old, func(first, last uint64) bool {
+					for ; first <= last; first++ {
+						if !l.active(first) {
+							tb.Fatalf("%d is behind the backlog's cursor %d and not active", first, l.old)
+						}
+					}
+					return true
+				})
+			}
+			lane.Each(from, max(l.cursor[i], from-1), func(first, last uint64) bool {
 				for ; first <= last; first++ {
 					if !l.active(first) {
 						tb.Fatalf("%d is behind the cursor %d of lane %d and not active", first, l.cursor[i], i)

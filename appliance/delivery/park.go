@@ -16,8 +16,7 @@ func (s *State) Park(seq uint64) {
 	}
 	l.parked.Add(seq)
 	if seq == l.offer.seq {
-		l.cursor[index(l.offer.urgent)] = seq
-		l.offer = offer{}
+		l.pass()
 	}
 }
 
@@ -35,6 +34,7 @@ func (s *State) Unpark() {
 	for _, urgent := range [...]bool{false, true} {
 		l.goBack(urgent, first)
 	}
+	l.goBack(false, max(first, l.mark+1))
 }
 
 // ParkedLen is how many numbers are set aside.

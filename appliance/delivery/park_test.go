@@ -64,7 +64,7 @@ func TestParkedBlocksNothingAndComesBackInOrder(t *testing.T) {
 		s.Sent(c.Seq, now, time.Time{})
 		all = append(all, c)
 	}
-	want := []Candidate{{8, 1, true}, {2, 1, false}, {5, 2, false}, {6, 1, false}, {7, 2, false}, {9, 1, false}}
+	want := []Candidate{{Seq: 8, Attempt: 1, Urgent: true}, {Seq: 2, Attempt: 1}, {Seq: 5, Attempt: 2}, {Seq: 6, Attempt: 1}, {Seq: 7, Attempt: 2}, {Seq: 9, Attempt: 1}}
 	if !slices.Equal(all, want) {
 		t.Fatalf("after another link came: %v", all)
 	}

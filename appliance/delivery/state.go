@@ -29,6 +29,7 @@ type Candidate struct {
 	Seq     uint64
 	Attempt int // 1 for the first transmission; from 2 on it may be a duplicate
 	Urgent  bool
+	Backlog bool // see [State.FreshFirst]; not said of a retry
 }
 
 // New returns a State that owes nothing.
@@ -173,7 +174,9 @@ func (s *State) Close() {
 		return
 	}
 	passed, skipped := l.parked.First() // was not sent, so a lane's mark must not say that it may have been
+	mark := l.mark                      // behind it something may have been sent, and nothing in front
 	l.cursor, l.offer, l.deadlines, l.parked = [2]uint64{}, offer{}, nil, Set{}
+	l.mark, l.old, l.held = 0, 0, false
 	for i := 0; l.flying > 0 && i < len(l.tracks.all()); {
 		t := &l.tracks.all()[i]
 		switch {
@@ -181,7 +184,7 @@ func (s *State) Close() {
 			i++
 		case t.cancel:
 			s.withdraw(t)
-		case t.sends == 1 && t.fails == 0 && (!skipped || t.seq < passed): // the lane's mark says as much, in less memory
+		case t.sends == 1 && t.fails == 0 && (!skipped || t.seq < passed) && (mark == 0 || t.urgent || t.seq <= mark): // the lane's mark says as much, in less memory
 			lane := s.lane(t.urgent)
 			lane.maybe = max(lane.maybe, t.seq)
 			l.forget(t)
@@ -245,25 +248,57 @@ func (s *State) Next(now time.Time) (Candidate, bool) {
 	if l.waiting >= max(retryRoom, 4*window) {
 		return Candidate{}, false
 	}
-	for _, urgent := range [...]bool{true, false} {
-		lane := s.lane(urgent)
-		if lane == nil {
-			continue
-		}
-		at := &l.cursor[index(urgent)]
-		for {
-			seq, ok := lane.Next(*at)
-			if !ok {
-				break
-			}
-			if !l.active(seq) {
-				l.offer = offer{seq, urgent}
-				return s.candidate(seq, urgent), true
-			}
-			*at = seq
-		}
+	if s.urgent != nil && s.look(s.urgent, &l.cursor[1], MaxSeq) {
+		l.offer.urgent = true
+		return s.candidate(l.offer.seq, true), true
+	}
+	if l.cursor[0] = max(l.cursor[0], l.mark); s.look(&s.normal, &l.cursor[0], MaxSeq) {
+		return s.candidate(l.offer.seq, false), true
+	}
+	if l.mark > 0 && !l.held && s.look(&s.normal, &l.old, l.mark) {
+		l.offer.backlog = true
+		c := s.candidate(l.offer.seq, false)
+		c.Backlog = true
+		return c, true
 	}
 	return Candidate{}, false
+}
+
+// look moves a cursor to the first number above it and up to a limit that is not active, and offers that.
+func (s *State) look(lane *lane, at *uint64, upto uint64) bool {
+	for {
+		seq, ok := lane.Next(*at)
+		if !ok || seq > upto {
+			return false
+		}
+		if !s.live.active(seq) {
+			s.live.offer = offer{seq: seq}
+			return true
+		}
+		*at = seq
+	}
+}
+
+// FreshFirst has what is owed in the normal lane now come behind what will be, until the link is gone; while it is
+// held it does not come at all. Retries go first all the same. The link must be open.
+func (s *State) FreshFirst(held bool) {
+	if !s.open {
+		return
+	}
+	l := s.need()
+	l.mark, l.old, l.held, l.offer = s.normal.nth(MaxSeq), 0, held, offer{}
+}
+
+// Hold has the backlog of [State.FreshFirst] not be offered any more, or again.
+func (s *State) Hold(held bool) {
+	if s.live != nil && s.live.held != held {
+		s.live.held, s.live.offer = held, offer{}
+	}
+}
+
+// Backlog reports whether the number belongs to the backlog of [State.FreshFirst].
+func (s *State) Backlog(seq uint64) bool {
+	return s.live != nil && seq <= s.live.mark && s.normal.Has(seq)
 }
 
 func (s *State) candidate(seq uint64, urgent bool) Candidate {
@@ -332,8 +367,7 @@ func (s *State) Sent(seq uint64, now, deadline time.Time) {
 	}
 	l.setPhase(t, flying, at)
 	if seq == l.offer.seq {
-		l.cursor[index(t.urgent)] = seq
-		l.offer = offer{}
+		l.pass()
 	}
 }
 
