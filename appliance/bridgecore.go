@@ -91,7 +91,7 @@ func (k *core) view(ctx context.Context, st bridge.Status) bridgeNow {
 // show is what the API shows of it; r is nil when it does not run.
 func (v *bridgeNow) show(r *bridgeRun) httpapi.BridgeView {
 	out := httpapi.BridgeView{
-		Name: v.Name, Kind: v.Kind, State: string(v.State), URL: v.URL, Error: v.Error, Rate: v.Rate, Owed: v.owed, Bytes: v.bytes,
+		Name: v.Name, Kind: v.Kind, State: string(v.State), URL: v.URL, Error: v.Error, Holds: v.Holds, Rate: v.Rate, Owed: v.owed, Bytes: v.bytes,
 		InFlight: v.inFlight, OldestAge: round(v.oldest), Since: v.Since, ErrorAt: v.ErrorAt, RetryAt: v.RetryAt, Counters: v.Counters,
 	}
 	if v.Rate > 0 && v.owed > 0 {

@@ -69,6 +69,9 @@ type Bridge struct {
 	mood      mood
 	tries     map[uint64]*try // messages that the upstream refused, by place
 	speed     speed
+	budget    budget
+	booked    int64 // what of the budget's use is in the log
+	bookedAt  time.Time
 	doubtful  int           // in a row
 	changed   chan struct{} // closed and renewed when the wish changes
 }
@@ -81,6 +84,7 @@ type mood struct {
 	err      string
 	errAt    time.Time
 	retryAt  time.Time
+	holds    string // why a connected bridge sends nothing
 	paused   bool
 	draining bool
 }
@@ -104,7 +108,7 @@ func New(cfg Config, kind Kind, o Options) (*Bridge, error) {
 	o.Here.Bridge = cfg.Name
 	o.Log = o.Log.With("bridge", cfg.Name)
 	b := &Bridge{cfg: cfg, kind: kind, o: o, tries: make(map[uint64]*try), changed: make(chan struct{})}
-	b.mood.state = Waiting
+	b.mood.state, b.budget = Waiting, newBudget(&cfg.Up)
 	var err error
 	if b.dialer, err = kind.Open(&b.cfg, o.Here); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", cfg.Name, err)
@@ -135,7 +139,7 @@ func (b *Bridge) templates() error {
 
 // Run bridges until ctx is done. Whatever fails is tried again.
 func (b *Bridge) Run(ctx context.Context) {
-	b.recallPause(ctx)
+	b.recallWish(ctx)
 	fails, at := 0, 0
 	for {
 		if !b.wanted(ctx) {
@@ -160,8 +164,8 @@ func (b *Bridge) Run(ctx context.Context) {
 	}
 }
 
-// recallPause goes on with what an operator wished before the restart.
-func (b *Bridge) recallPause(ctx context.Context) {
+// recallWish goes on with what an operator wished before the restart, and with the day's budget.
+func (b *Bridge) recallWish(ctx context.Context) {
 	notes, err := b.o.Home.Notes(ctx)
 	if err != nil {
 		return // the connection will say it
@@ -169,6 +173,7 @@ func (b *Bridge) recallPause(ctx context.Context) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mood.paused = len(notes[pausedNote]) > 0
+	b.budget.recall(notes[budgetNote])
 }
 
 // wanted waits until the bridge is meant to be connected; false when ctx ended first.

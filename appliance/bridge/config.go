@@ -46,6 +46,12 @@ type Up struct {
 
 	TTL         time.Duration `key:"ttl"`          // older messages are not forwarded any more; default: by their own time to live only
 	MaxAttempts int           `key:"max_attempts"` // tries of a message that the upstream refuses, before the dead letters; default 8
+
+	Order        string   `key:"order"`         // fifo, or fresh-first: new messages before the backlog of an outage; default fifo
+	BackfillRate int      `key:"backfill_rate"` // with fresh-first: messages of the backlog a second; default: as fast as it goes
+	Rate         int64    `key:"rate"`          // bytes a second; default: any
+	DailyBudget  int64    `key:"daily_budget"`  // bytes a day of the wall clock; default: any
+	Schedule     []string `key:"schedule"`      // when anything goes out, "22:00-06:00"; default: always
 }
 
 // Down is section [bridge.down]: what comes in. Without from nothing does.
@@ -66,6 +72,12 @@ const (
 	DefaultMaxAttempts = 8
 )
 
+// Orders of the way out.
+const (
+	fifo       = "fifo"
+	freshFirst = "fresh-first"
+)
+
 // WithDefaults returns the configuration with every zero field that has a default set.
 func (c Config) WithDefaults() Config {
 	if len(c.Up.Filters) > 0 {
@@ -77,6 +89,7 @@ func (c Config) WithDefaults() Config {
 		or(&c.Up.Batch, DefaultBatch)
 		or(&c.Up.BatchBytes, DefaultBatchBytes)
 		or(&c.Up.MaxAttempts, DefaultMaxAttempts)
+		or(&c.Up.Order, fifo)
 	}
 	if len(c.Down.From) > 0 {
 		or(&c.Down.Format, string(mapping.Auto))
@@ -181,6 +194,20 @@ func (c *Config) checkUp(kind *Kind, mistake func(key, format string, args ...an
 	inRange("up.batch_bytes", u.BatchBytes, 8<<20, mistake)
 	inRange("up.linger", u.Linger, 10*time.Minute, mistake)
 	inRange("up.ttl", u.TTL, message.MaxTTL, mistake)
+	inRange("up.backfill_rate", u.BackfillRate, 1_000_000, mistake)
+	inRange("up.rate", u.Rate, 1<<40, mistake)
+	inRange("up.daily_budget", u.DailyBudget, 1<<50, mistake)
+	if u.Order != "" && u.Order != fifo && u.Order != freshFirst {
+		mistake("up.order", "%.40q is no order; there are %s and %s", u.Order, fifo, freshFirst)
+	}
+	if u.BackfillRate > 0 && u.Order != freshFirst {
+		mistake("up.backfill_rate", "it belongs to up.order = \"%s\"", freshFirst)
+	}
+	for i, h := range u.Schedule {
+		if _, err := parseHours(h); err != nil {
+			mistake(index("up.schedule", i), "%s", err)
+		}
+	}
 }
 
 func (c *Config) checkDown(kind *Kind, mistake func(key, format string, args ...any)) {

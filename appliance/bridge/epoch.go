@@ -23,11 +23,17 @@ type epoch struct {
 
 	mu     sync.Mutex // guards what follows
 	att    courier.Attachment
-	queue  []courier.Delivery
+	queue  []queued
 	bytes  int // of queue
 	flight flight
 	stuck  bool // a Deliver was refused, and Ready not called since
 	over   bool // nothing is answered or taken any more
+}
+
+// queued is a delivery that waits for its batch.
+type queued struct {
+	courier.Delivery
+	at time.Time
 }
 
 // errPaused ends a connection because somebody wished it.
@@ -69,11 +75,41 @@ func (e *epoch) run(conn Conn) error {
 
 // attach takes the subscription. Its messages may come before it returns.
 func (e *epoch) attach() error {
-	att, err := e.b.o.Home.Attach(e.ctx, e, courier.AttachOptions{Window: e.b.cfg.Up.Window})
+	fresh := e.b.cfg.Up.Order == freshFirst
+	att, err := e.b.o.Home.Attach(e.ctx, e, courier.AttachOptions{Window: e.b.cfg.Up.Window, FreshFirst: fresh})
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.att = att
+	e.mu.Unlock()
+	if filler, ok := att.(courier.Filler); ok && fresh {
+		if e.b.cfg.Up.BackfillRate == 0 {
+			filler.Backlog(math.MaxInt32)
+		} else {
+			e.work.Go(func() { e.backfill(filler) })
+		}
+	}
 	return err
+}
+
+// fillEvery is how often more of the backlog is allowed.
+const fillEvery = 100 * time.Millisecond
+
+// backfill allows so much of the backlog a second.
+func (e *epoch) backfill(f courier.Filler) {
+	tick := time.NewTicker(fillEvery)
+	defer tick.Stop()
+	owing := 0.0
+	for {
+		select {
+		case <-tick.C:
+		case <-e.ctx.Done():
+			return
+		}
+		owing += float64(e.b.cfg.Up.BackfillRate) * fillEvery.Seconds()
+		if n := int(owing); n > 0 {
+			owing -= float64(n)
+			f.Backlog(n)
+		}
+	}
 }
 
 // watch waits for the end, and brings it when the bridge is paused or drained.
@@ -93,6 +129,7 @@ func (e *epoch) watch() {
 		case <-changed:
 		case <-tick.C:
 			e.b.sample()
+			e.b.book(false)
 			if draining {
 				e.b.drained(e.ctx)
 			}
@@ -113,6 +150,7 @@ func (e *epoch) close() {
 	}
 	e.queue = nil
 	e.mu.Unlock()
+	e.b.book(true)
 	if att != nil {
 		att.Close("the upstream is not connected")
 	}
@@ -130,7 +168,7 @@ func (e *epoch) Deliver(d courier.Delivery) bool {
 		e.stuck = true
 		return false
 	}
-	e.queue = append(e.queue, d)
+	e.queue = append(e.queue, queued{d, time.Now()})
 	e.bytes += size
 	select {
 	case e.ready <- struct{}{}:
@@ -158,12 +196,35 @@ func (e *epoch) pump(conn Conn) {
 		case <-e.ctx.Done():
 			return
 		}
+		if !e.afford() {
+			return
+		}
 		e.linger()
 		for batch := e.take(); len(batch) > 0; batch = e.take() {
 			if err := conn.Send(e.ctx, batch); err != nil {
 				e.end(err)
 				return
 			}
+			if !e.afford() {
+				return
+			}
+		}
+	}
+}
+
+// afford waits until the budgets and the hours allow something to go out; false when the connection ended first.
+func (e *epoch) afford() bool {
+	for {
+		wait := e.b.maySend()
+		if wait == 0 {
+			return e.ctx.Err() == nil
+		}
+		timer := time.NewTimer(min(wait, time.Minute)) // the wall clock may be set meanwhile
+		select {
+		case <-timer.C:
+		case <-e.ctx.Done():
+			timer.Stop()
+			return false
 		}
 	}
 }
@@ -234,11 +295,11 @@ func (e *epoch) takeSome(v *verdicts) (batch []*Outgoing, bytes int) {
 	defer e.mu.Unlock()
 	for len(e.queue) > 0 && len(batch) < e.b.cfg.Up.Batch {
 		d := e.queue[0]
-		size := sizeOf(d)
+		size := sizeOf(d.Delivery)
 		if len(batch) > 0 && int64(bytes+size) > e.b.cfg.Up.BatchBytes {
 			break
 		}
-		e.queue[0] = courier.Delivery{}
+		e.queue[0] = queued{}
 		e.queue = e.queue[1:]
 		e.bytes -= size
 		o := &Outgoing{Msg: d.Msg, seq: d.Seq, size: size, answer: e.answer}
@@ -254,12 +315,17 @@ func (e *epoch) takeSome(v *verdicts) (batch []*Outgoing, bytes int) {
 }
 
 // mapped fills in what goes out. An error keeps it from that.
-func (e *epoch) mapped(o *Outgoing, d courier.Delivery) *Error {
+func (e *epoch) mapped(o *Outgoing, d queued) *Error {
+	if d.ExpiresIn > 0 {
+		if d.ExpiresIn -= time.Since(d.at); d.ExpiresIn <= 0 {
+			return Errorf(Doubtful, "it expired while it waited") // the log ends it when it is to come again
+		}
+	}
 	if e.b.suspected(d.Seq) {
 		return Errorf(Doubtful, "the connection ended at this message again and again")
 	}
 	var err error
-	if o.Wire, err = e.b.up.Encode(d.Msg, mapping.Delivery{Attempt: d.Attempt, ExpiresIn: d.ExpiresIn}); err != nil {
+	if o.Wire, err = e.b.up.Encode(d.Msg, mapping.Delivery{Attempt: d.Attempt, ExpiresIn: d.ExpiresIn, Backfill: d.Backlog}); err != nil {
 		return &Error{Class: Rejected, Err: err}
 	}
 	return nil

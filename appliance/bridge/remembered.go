@@ -20,6 +20,7 @@ const (
 const (
 	idNotes    = 1 << 31
 	pausedNote = idNotes + 1<<16
+	budgetNote = pausedNote + 1
 )
 
 // memory is the ids that came last, as they lie in the notes. A bridge's intake owns it.

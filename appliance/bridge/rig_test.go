@@ -24,6 +24,7 @@ type memHome struct {
 	next   uint64
 	link   courier.Link
 	stuck  bool
+	quota  int // of the backlog
 	turns  int // generation of the attachment
 	sent   []uint64
 	acked  map[uint64]bool
@@ -63,11 +64,16 @@ func (h *memHome) pumpLocked() {
 		if !ok {
 			return
 		}
-		if !h.link.Deliver(courier.Delivery{Item: courier.NewItem(h.msgs[c.Seq]), Seq: c.Seq, Attempt: c.Attempt}) {
+		if !h.link.Deliver(courier.Delivery{Item: courier.NewItem(h.msgs[c.Seq]), Seq: c.Seq, Attempt: c.Attempt, Backlog: h.state.Backlog(c.Seq)}) {
 			h.stuck = true
 			return
 		}
 		h.state.Sent(c.Seq, h.now(), time.Time{})
+		if c.Backlog {
+			if h.quota--; h.quota <= 0 {
+				h.state.Hold(true)
+			}
+		}
 		h.most = max(h.most, h.state.InFlight())
 	}
 }
@@ -78,6 +84,9 @@ func (h *memHome) Attach(_ context.Context, link courier.Link, o courier.AttachO
 	h.link, h.stuck = link, false
 	h.turns++
 	h.state.Open(o.Window)
+	if o.FreshFirst {
+		h.state.FreshFirst(true)
+	}
 	h.pumpLocked()
 	return &memAttachment{h, h.turns}, nil
 }
@@ -131,7 +140,14 @@ func (a *memAttachment) Nack(seq uint64, delay time.Duration, reason string, rej
 	a.later(func() {})
 }
 
-func (a *memAttachment) Sent([]uint64)           {}
+func (a *memAttachment) Sent([]uint64) {}
+func (a *memAttachment) Backlog(n int) {
+	a.later(func() {
+		a.h.quota = n
+		a.h.state.Hold(n <= 0)
+	})
+}
+
 func (a *memAttachment) Ready()                  { a.later(func() { a.h.stuck = false }) }
 func (a *memAttachment) Select([]message.Filter) {}
 func (a *memAttachment) Close(string) {

@@ -47,6 +47,7 @@ type Status struct {
 	URL     string    // host of the address it is connected or connecting to
 	Error   string    // the last one in words, "" none yet
 	ErrorAt time.Time // when that was
+	Holds   string    // why it sends nothing although it is connected; "" it does
 	RetryAt time.Time // when it is tried again; zero: not waiting
 	Rate    float64   // messages a second confirmed lately
 	Counters
@@ -58,7 +59,7 @@ func (b *Bridge) Status() Status {
 	defer b.mu.Unlock()
 	s := Status{
 		Name: b.cfg.Name, Kind: b.cfg.Kind, State: b.mood.state, Since: b.mood.since, URL: b.mood.url, Error: b.mood.err, ErrorAt: b.mood.errAt,
-		RetryAt: b.mood.retryAt, Rate: b.speed.rate, Counters: b.counters,
+		RetryAt: b.mood.retryAt, Holds: b.mood.holds, Rate: b.speed.rate, Counters: b.counters,
 	}
 	if s.State == Connected && b.mood.draining {
 		s.State = Draining
@@ -104,7 +105,7 @@ func (b *Bridge) become(s State, host string) {
 		b.mood.retryAt = time.Time{}
 	}
 	if b.mood.state != s {
-		b.mood.state, b.mood.since = s, time.Now()
+		b.mood.state, b.mood.since, b.mood.holds = s, time.Now(), ""
 		b.speed = speed{}
 		if s == Connected {
 			b.o.Log.Info("bridge connected", "upstream", b.mood.url)
@@ -123,11 +124,38 @@ func (b *Bridge) note(err error) {
 	b.mood.err, b.mood.errAt = text, time.Now()
 }
 
+// maySend says how long to wait before anything goes out.
+func (b *Bridge) maySend() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var wait time.Duration
+	wait, b.mood.holds = b.budget.wait(time.Now())
+	return wait
+}
+
+// bookEvery is how often the day's use is written down: a crash forgets so much of it.
+const bookEvery = time.Minute
+
+// book keeps the day's use in the log.
+func (b *Bridge) book(now bool) {
+	b.mu.Lock()
+	due := b.budget.daily > 0 && b.budget.used != b.booked && (now || time.Since(b.bookedAt) > bookEvery)
+	note := b.budget.note()
+	if due {
+		b.booked, b.bookedAt = b.budget.used, time.Now()
+	}
+	b.mu.Unlock()
+	if due {
+		_ = b.o.Home.Store(nil, []courier.Note{{Key: budgetNote, Value: note}}) // told again with the next
+	}
+}
+
 func (b *Bridge) sent(n, bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.counters.Sent += int64(n)
 	b.counters.SentBytes += int64(bytes)
+	b.budget.spend(time.Now(), int64(bytes))
 }
 
 func (b *Bridge) confirmed(o *Outgoing) {

@@ -22,6 +22,7 @@ type bridgeJSON struct {
 	Error     string           `json:"error"`
 	ErrorAt   time.Time        `json:"error_at"`
 	RetryAt   time.Time        `json:"retry_at"`
+	Holds     string           `json:"holds"`
 	Owed      int64            `json:"owed"`
 	Bytes     int64            `json:"bytes"`
 	InFlight  int              `json:"in_flight"`
@@ -93,6 +94,9 @@ func bridgeShow() *command {
 		}
 		if !b.RetryAt.IsZero() {
 			state += ", next try " + stamp(b.RetryAt)
+		}
+		if b.Holds != "" {
+			state += "; it sends nothing: " + b.Holds
 		}
 		g.row("state", state)
 		waits := fmt.Sprintf("%d messages, about %d bytes, %d on their way", b.Owed, b.Bytes, b.InFlight)

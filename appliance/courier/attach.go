@@ -2,6 +2,7 @@ package courier
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ type attachment struct {
 	lost atomic.Bool // so that late calls cost nothing; the shard's word is sub.links
 
 	stuck   bool    // the link had no room; until Ready. The shard's
+	quota   int     // how much of the backlog may still come. The shard's
 	verdict verdict // the shard's
 }
 
@@ -95,6 +97,9 @@ func (s *shard) reaches(ctx context.Context, id uint64, o *AttachOptions) (name 
 		if len(o.Select) > 0 {
 			reach += parkRoom
 		}
+		if o.FreshFirst { // what is on its way lies behind the backlog
+			reach = math.MaxInt32
+		}
 		if sub.reach >= reach {
 			reach = 0
 		}
@@ -126,6 +131,9 @@ func (s *shard) attach(a *attachment) {
 			window = sharedWindow // each link has its own
 		}
 		sub.state.Open(window)
+		if a.o.FreshFirst {
+			sub.state.FreshFirst(true)
+		}
 	}
 	s.c.count.connected.Add(1)
 	s.c.presence(sub, true, "")
@@ -211,6 +219,20 @@ func (s *shard) nack(sub *subscription, seq uint64, delay time.Duration, reason 
 	}
 	s.withdrawn(sub)
 	return true
+}
+
+func (a *attachment) Backlog(n int) {
+	a.post(func() {
+		a.quota = n
+		a.sub.state.Hold(n <= 0)
+	})
+}
+
+// filled counts a message of the backlog.
+func (a *attachment) filled() {
+	if a.quota--; a.quota <= 0 {
+		a.sub.state.Hold(true)
+	}
 }
 
 func (a *attachment) Ready() {

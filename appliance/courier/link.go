@@ -87,6 +87,7 @@ type Delivery struct {
 	Attempt   int           // 1 for the first transmission; from 2 on it may be a duplicate (MQTT: DUP)
 	ExpiresIn time.Duration // remaining time to live when it was enqueued; 0: does not expire
 	Direct    bool          // it was stored for this subscription alone, whatever its filters
+	Backlog   bool          // it was owed before the link came, which asked for FreshFirst
 	Retained  bool          // it was kept as its topic's last retained message when the subscription was made
 }
 
@@ -147,6 +148,16 @@ type AttachOptions struct {
 	// Others stay owed and wait for another selection or another link, without keeping up what follows. Not
 	// for a [Shared]. Nobody may change the slice afterwards.
 	Select []message.Filter
+
+	// FreshFirst has what is owed when the link comes go behind what comes afterwards, and only as much of it as
+	// [Filler.Backlog] allows.
+	FreshFirst bool
+}
+
+// Filler is an [Attachment] whose link asked for FreshFirst.
+type Filler interface {
+	// Backlog allows so many more messages of the backlog, in place of what was allowed before. As the other calls.
+	Backlog(n int)
 }
 
 // Request asks for a subscription.

@@ -412,6 +412,9 @@ func (s *shard) push(sub *subscription, now time.Time, age int64) (more bool) {
 			deadline = now.Add(a.o.AckTimeout)
 		}
 		s.sent(sub, d, now, deadline)
+		if d.Backlog {
+			a.filled()
+		}
 		if a.o.AutoSettle {
 			sub.state.Ack(d.Seq)
 			s.settle(sub, d.Seq, message.Sent, d.Attempt, "")
@@ -449,7 +452,7 @@ func (s *shard) next(sub *subscription, now time.Time, age int64) (Delivery, boo
 			s.drop(sub, c.Seq, message.Dead, "forbidden: the rules no longer allow it")
 			continue
 		}
-		d := Delivery{Item: item, Seq: c.Seq, Attempt: c.Attempt, Direct: item.direct, Retained: sub.shown[c.Seq]}
+		d := Delivery{Item: item, Seq: c.Seq, Attempt: c.Attempt, Direct: item.direct, Retained: sub.shown[c.Seq], Backlog: sub.state.Backlog(c.Seq)}
 		if expires != 0 {
 			d.ExpiresIn = time.Duration(expires - age)
 		}

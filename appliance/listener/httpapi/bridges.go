@@ -18,6 +18,7 @@ type BridgeView struct {
 	Error     string         `json:"error,omitempty"`
 	ErrorAt   time.Time      `json:"error_at,omitzero"`
 	RetryAt   time.Time      `json:"retry_at,omitzero"`
+	Holds     string         `json:"holds,omitempty"` // why it sends nothing although it is connected
 	Owed      int64          `json:"owed"`
 	Bytes     int64          `json:"bytes"` // of what is owed, about: by the average of messages stored lately
 	InFlight  int            `json:"in_flight"`
