@@ -208,26 +208,25 @@ func (s *State) check(tb testing.TB) {
 		if lane := s.lane(urgent); lane != nil {
 			from := uint64(1)
 			if !urgent && l.mark > 0 {
+				l.passed(tb, lane, 1, l.old)
 				from = l.mark + 1
-				lane.Each(1, l.old, func(first, last uint64) bool {
-					for ; first <= last; first++ {
-						if !l.active(first) {
-							tb.Fatalf("%d is behind the backlog's cursor %d and not active", first, l.old)
-						}
-					}
-					return true
-				})
 			}
-			lane.Each(from, max(l.cursor[i], from-1), func(first, last uint64) bool {
-				for ; first <= last; first++ {
-					if !l.active(first) {
-						tb.Fatalf("%d is behind the cursor %d of lane %d and not active", first, l.cursor[i], i)
-					}
-				}
-				return true
-			})
+			l.passed(tb, lane, from, l.cursor[i])
 		}
 	}
+}
+
+// passed checks that what a cursor has passed is active.
+func (l *live) passed(tb testing.TB, lane *lane, from, to uint64) {
+	tb.Helper()
+	lane.Each(from, to, func(first, last uint64) bool {
+		for ; first <= last; first++ {
+			if !l.active(first) {
+				tb.Fatalf("%d is behind a cursor at %d and not active", first, to)
+			}
+		}
+		return true
+	})
 }
 
 func (m *model) compare(t *testing.T, s *State) {
