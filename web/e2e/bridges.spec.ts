@@ -148,6 +148,24 @@ test("paused, resumed, drained, skipped, sent again, removed", async ({ inside: 
   await expect(page.getByRole("row", { name: /steered/ })).toHaveCount(0);
 });
 
+test("what waits for the hours in which a bridge sends says so", async ({ inside: page, gateway }) => {
+  await gateway.addDevice("sensor3");
+  const at = (hours: number) => new Date(Date.now() + hours * 3_600_000).toTimeString().slice(0, 5);
+  const fields = bridge(broker.url);
+  await gateway.api("PUT", "/v1/bridges/metered", { ...fields, up: { ...fields.up, schedule: [`${at(2)}-${at(3)}`] } });
+  await gateway.send("device/sensor3/out/t", { n: 1 });
+  await page.goto(`${gateway.url}/#/bridges/metered`);
+  await expect(page.locator(".banner")).toContainText("Outside of the hours in which it sends");
+  await expect(page.locator(".banner")).toContainText("1 message waits");
+  await accessible(page);
+  await page.goto(`${gateway.url}/#/bridges`);
+  await expect(page.getByRole("row", { name: /metered/ })).toContainText("Outside of the hours");
+  await gateway.api("PUT", "/v1/bridges/metered", fields);
+  await page.goto(`${gateway.url}/#/bridges/metered`);
+  await expect(tile(page, "Waiting").locator(".value")).toHaveText("0");
+  await gateway.api("DELETE", "/v1/bridges/metered");
+});
+
 test("a bridge that is not there says so, and one whose configuration is wrong names the file", async ({
   inside: page,
   gateway,

@@ -24,6 +24,14 @@ export function Ails({ b }: { b: BridgeView }) {
   if (b.state === "orphaned") return <Banner mood="bad">{t("bridge.orphaned")}</Banner>;
   if (b.state === "paused") return <Banner icon="pause">{t("bridge.paused")}</Banner>;
   if (b.state === "draining") return <Banner icon="arrow">{t("bridge.draining")}</Banner>;
+  if (b.holds) {
+    return (
+      <Banner icon="clock">
+        <Ailment text={b.holds} />
+        <div class="small">{t("bridge.holds", { n: b.owed })}</div>
+      </Banner>
+    );
+  }
   if (!ails(b)) return null;
   return (
     <Banner mood={b.state === "misconfigured" ? "bad" : ""}>

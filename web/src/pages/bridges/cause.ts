@@ -3,7 +3,9 @@
 import { maybe } from "../../core/words";
 
 const known: [RegExp, string][] = [
-  [/connection refused/, "reason.bridge-refused"],
+  [/up\.schedule/, "reason.bridge-schedule"],
+  [/up\.daily_budget/, "reason.bridge-budget"],
+  [/connection refused|nothing listens there/, "reason.bridge-refused"],
   [/no such host|look at the host in urls/, "reason.bridge-host"],
   [/unknown authority|name the authority with ca_file/, "reason.bridge-authority"],
   [/write the name in the certificate into urls/, "reason.bridge-name"],

@@ -6,6 +6,7 @@ import { Card, Empty, Head } from "../../ui/parts";
 import { Trouble } from "../../ui/problem";
 import { BridgeBadge } from "../../ui/state";
 import { Table } from "../../ui/table";
+import { ails } from "./ails";
 import { cause } from "./cause";
 import { Examples } from "./examples";
 import type { BridgeView } from "./noun";
@@ -68,9 +69,7 @@ function Bridges({ rows }: { rows: BridgeView[] }) {
               <span>
                 <BridgeBadge state={b.state} />
               </span>
-              {b.error && b.state !== "connected" && b.state !== "orphaned" && (
-                <span class="soft small break">{cause(b.error) ?? b.error}</span>
-              )}
+              <span class="soft small break">{why(b)}</span>
             </span>
           ),
         },
@@ -93,6 +92,12 @@ function Bridges({ rows }: { rows: BridgeView[] }) {
       ]}
     />
   );
+}
+
+/** why what waits does so, in words; "" when that needs none. */
+function why(b: BridgeView): string {
+  const text = b.holds || (ails(b) && b.error) || "";
+  return cause(text) ?? text;
 }
 
 /** eta is when nothing waits any more, in words. */

@@ -12,6 +12,7 @@ export interface BridgeView {
   error?: string;
   error_at?: string;
   retry_at?: string;
+  holds?: string; // why it sends nothing although it is connected
   owed: number;
   bytes: number;
   in_flight: number;
