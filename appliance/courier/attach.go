@@ -155,8 +155,10 @@ func (a *attachment) post(fn func()) {
 // holds reports whether the link still has the subscription. The shard's.
 func (a *attachment) holds() bool { return slices.Contains(a.sub.links, a) }
 
-// has reports whether the message went to this link of a Shared. The shard's.
-func (a *attachment) has(seq uint64) bool { return a.sub.spec.Kind != Shared || a.sub.held[seq] == a }
+// has reports whether the message went to this link of a Shared, and was not given. The shard's.
+func (a *attachment) has(seq uint64) bool {
+	return a.sub.spec.Kind != Shared || a.sub.held[seq] == a && !a.sub.moving[seq]
+}
 
 func (a *attachment) Ack(seqs []uint64) { a.over(seqs, message.Delivered) }
 

@@ -23,6 +23,9 @@
 //   - Rules are checked again at delivery: a message that its receiver may no longer read ends dead
 //     with the reason "forbidden", one that no filter of the subscription selects any more ends
 //     cancelled.
+//   - A message that a group of subscribers gave to a member's session ([Member.Give]) is owed by that session alone. When the
+//     session ends, it is a dead letter if it was sent, or may have been as far as a crash left to know; otherwise the group owes
+//     it again, or it is a dead letter if there is no such group any more. A crash between finds each message in one of these places.
 //   - Settlements become durable within a second (package outbox). A crash before that transmits
 //     again.
 package courier

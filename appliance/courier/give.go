@@ -11,7 +11,7 @@ func (a *attachment) Give(seqs []uint64, name string) {
 	a.post(func() {
 		var list []outbox.Gift
 		for _, seq := range seqs {
-			if a.has(seq) && a.sub.state.Flying(seq) && !a.sub.moving[seq] {
+			if a.has(seq) && a.sub.state.Flying(seq) {
 				list = append(list, outbox.Gift{Move: outbox.Move{Sub: a.sub.id, Seq: seq}})
 			}
 		}
@@ -41,17 +41,31 @@ func (s *shard) give(sub *subscription, list []outbox.Gift, name string) {
 	}
 }
 
-// move makes the debts those of the named subscription, which does not end meanwhile.
+// move makes the debts those of the named subscription. Neither that one nor the group ends meanwhile, and nothing is withdrawn.
 func (s *shard) move(sub *subscription, list []outbox.Gift, name string) {
 	defer s.c.lockName(name)()
+	defer s.c.ob.Still()()
 	_, to, err := s.c.find(name)
 	if err == nil {
-		err = s.c.ob.Give(list, to)
+		var owed []outbox.Gift
+		if err = s.do(s.c.ctx, func() { owed = s.giveable(sub, list) }); err == nil {
+			err = s.c.ob.Give(owed, to)
+		}
 	}
 	if err != nil {
 		s.c.o.Log.Warn("messages of a shared subscription could not be given to a member's session; they go to any member", "session", name, "error", err)
 	}
 	_ = s.do(s.c.ctx, func() { s.ashore(sub, list) }) // fails when everything stops
+}
+
+// giveable returns those of the debts that the group still has and that were not withdrawn by now.
+func (s *shard) giveable(sub *subscription, list []outbox.Gift) (owed []outbox.Gift) {
+	for i := range list {
+		if seq := list[i].Seq; s.subs[sub.id] == sub && sub.state.Owes(seq) && !sub.withdraw[seq] {
+			owed = append(owed, list[i])
+		}
+	}
+	return owed
 }
 
 // ashore ends a move: what is still owed goes to any member.

@@ -76,7 +76,9 @@ type Member interface {
 	Attachment
 	// Give has messages that this link was handed owed by the durable subscription of that name alone, from which
 	// they come as [Delivery.Direct]: what is promised to one receiver must not go to another. Until that is
-	// durable nobody gets them; if it fails, they go to any member again.
+	// durable nobody gets them; if it fails, they go to any member again. A link of that subscription that is handed one has the
+	// subscription [Courier.Note] something before it sends it: where a crash finds a note behind it, it may have been sent. When
+	// the subscription ends, what was or may have been sent ends dead, and the rest is the group's again.
 	Give(seqs []uint64, name string)
 }
 

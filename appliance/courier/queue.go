@@ -118,7 +118,7 @@ func (c *Courier) Withdraw(ctx context.Context, name string, id message.ID, why 
 	}
 	ended := false
 	if err := s.do(ctx, func() {
-		if sub := s.subs[at.Sub]; sub != nil && sub.state.Owes(at.Seq) && !sub.state.Flying(at.Seq) {
+		if sub := s.subs[at.Sub]; sub != nil && sub.state.Owes(at.Seq) && !sub.state.Flying(at.Seq) && !sub.moving[at.Seq] {
 			s.drop(sub, at.Seq, message.Cancelled, why)
 			ended = true
 		}
@@ -135,9 +135,12 @@ func (c *Courier) Withdraw(ctx context.Context, name string, id message.ID, why 
 // the copy is not needed.
 func (s *shard) moved(e *outbox.Entry) {
 	sub := s.subs[e.Moved.Sub]
-	s.late = nil
+	s.late, s.giver = nil, e.Moved.Sub
 	if sub == nil || e.Seq <= sub.applied {
 		return
+	}
+	if group := sub.gifts[e.Moved.Seq]; group != 0 {
+		s.giver = group
 	}
 	if _, owed := sub.state.Drop(e.Moved.Seq); !owed {
 		s.late = sub
@@ -147,10 +150,16 @@ func (s *shard) moved(e *outbox.Entry) {
 
 // target adds a copy to what one subscription owes.
 func (s *shard) target(e *outbox.Entry) {
-	sub, late := s.subs[e.Target], s.late
-	s.late = nil
+	sub, late, giver := s.subs[e.Target], s.late, s.giver
+	s.late, s.giver = nil, 0
 	if sub == nil {
 		return
+	}
+	if giver != 0 && giver != sub.id && sub.spec.Kind == Session && e.Seq > sub.applied {
+		if sub.gifts == nil {
+			sub.gifts = make(map[uint64]uint64)
+		}
+		sub.gifts[e.Seq] = giver
 	}
 	s.owe(sub, e)
 	if sub == late && s.live && e.Seq > sub.applied {

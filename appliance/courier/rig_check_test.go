@@ -100,6 +100,7 @@ func (s *mSub) matches(t message.Topic) bool {
 func (r *rig) collect() {
 	r.t.Helper()
 	synctest.Wait()
+	r.bequests()
 	for _, name := range slices.Sorted(maps.Keys(r.subs)) {
 		s := r.subs[name]
 		for _, l := range s.links() {
@@ -164,6 +165,7 @@ func (r *rig) received(s *mSub, l *mLink, d Delivery) {
 		}
 		first[lane] = d.Seq
 	}
+	r.sentTo(s, m, debt)
 	debt.sends++
 }
 

@@ -16,7 +16,11 @@ import (
 
 // step does one random thing.
 func (r *rig) step() {
-	switch n := r.rnd.IntN(256); {
+	switch n := r.rnd.IntN(300); {
+	case n >= 262:
+		r.give()
+	case n >= 256:
+		r.giveAndCrash()
 	case n >= 240:
 		r.exact()
 	case n >= 232:
@@ -127,6 +131,7 @@ func (r *rig) busyCrash() {
 				mm.due = mm.due.Add(time.Millisecond)
 				if t.note != nil { // in the same frame
 					session.noted([]Note{*t.note})
+					session.crossed = true
 				}
 			case t.early:
 				r.fail("a message that was acknowledged is lost: %.20q", t.payload)
@@ -216,6 +221,7 @@ func runRig(t *testing.T, seed uint64, steps int) {
 			r.step()
 		}
 		r.finish()
+		t.Logf("of what groups gave to sessions, %d went back and %d died at a session's end", r.back, r.died)
 	})
 }
 

@@ -46,11 +46,7 @@ func (r *rig) session() {
 	s := r.subs[name]
 	if s != nil && r.rnd.IntN(5) == 0 {
 		r.collect()
-		if !r.stored(func() error { return r.c.Remove(context.Background(), name) }) {
-			return
-		}
-		r.say("ended %s", name)
-		delete(r.subs, name)
+		r.endSession(s)
 		return
 	}
 	spec := Spec{
@@ -187,6 +183,7 @@ func (r *rig) notes() {
 }
 
 func (s *mSub) noted(list []Note) {
+	s.noting = true
 	for _, n := range list {
 		if s.notes[n.Key] = n.Value; len(n.Value) == 0 {
 			delete(s.notes, n.Key)

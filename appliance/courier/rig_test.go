@@ -44,6 +44,8 @@ type rig struct {
 	keys    map[string]*mMessage
 	next    int
 
+	back, died int // how often what a group had given to a session went back, or ended dead, at the session's end
+
 	mu        sync.Mutex      // guards overflows
 	overflows map[string]bool // who held too much since the last look
 	log       []string
@@ -61,7 +63,8 @@ type mMessage struct {
 	cancelled bool
 	key       string
 	at        time.Time
-	fanned    bool // its last place was matched against the subscriptions
+	fanned    bool  // its last place was matched against the subscriptions
+	sentTo    *mSub // the session that was sent it after a group gave it
 }
 
 // mSub is a subscription as the model knows it.
@@ -78,7 +81,8 @@ type mSub struct {
 	members     []*mLink // instead of link, of a Shared
 	pull        bool     // read with Fetch
 	linked      bool
-	crossed     bool // was linked before a restart happened: more than was sent may be flagged
+	noting      bool // noted something
+	crossed     bool // was linked or noted something before a restart happened: more than was sent may be flagged
 	first       map[mLane]uint64
 	unordered   bool // older messages were put back
 
@@ -113,7 +117,8 @@ type mDebt struct {
 	sends    int
 	withdraw bool // cancelled while on its way
 	fails    int
-	exact    int // how often a client that counts has it
+	exact    int   // how often a client that counts has it
+	giver    *mSub // the group that gave it
 }
 
 // mEnd is a settlement that a crash may still undo.
@@ -367,7 +372,7 @@ func (r *rig) newLife() {
 		if len(s.links()) > 0 || s.pull {
 			s.use()
 		}
-		s.crossed = s.linked
+		s.crossed = s.linked || s.noting
 		s.link, s.members, s.pull = nil, nil, false
 		clear(s.expect)
 	}

@@ -25,8 +25,11 @@ func (s *shard) sent(sub *subscription, d Delivery, now, deadline time.Time) {
 	}
 }
 
-// drop ends what is owed from outside of the protocol.
+// drop ends what is owed from outside of the protocol, but not what is on its way to another subscription.
 func (s *shard) drop(sub *subscription, seq uint64, state message.State, reason string) {
+	if sub.moving[seq] {
+		return
+	}
 	_, fails := sub.state.Attempts(seq)
 	if _, ok := sub.state.Drop(seq); ok {
 		s.settle(sub, seq, state, fails, reason)
@@ -79,6 +82,7 @@ func (s *subscription) forget(seq uint64) (item *Item, id uint64) {
 	delete(s.shown, seq)
 	delete(s.again, seq)
 	delete(s.withdraw, seq)
+	delete(s.gifts, seq)
 	for first, place := range s.alias {
 		if place == seq {
 			delete(s.alias, first)

@@ -44,6 +44,7 @@ type shard struct {
 	live    bool // replay is over: settlements in the log are our own
 
 	late      *subscription // whose debt had ended before the copy came that takes its place; the copy is the next record
+	giver     uint64        // whose debt it was, or the group's that had given it
 	cancelled map[debt]bool // during replay: withdrawn, and no settlement in the log yet
 	volatiles uint64        // how many were handed over
 	subs      map[uint64]*subscription
@@ -241,6 +242,9 @@ func (s *shard) apply(e *outbox.Entry) {
 	case outbox.KindNote:
 		if sub := s.subs[e.Notes.Sub]; sub != nil && e.Seq > sub.applied {
 			sub.remember(e.Notes.List)
+			if !s.live && len(sub.gifts) > 0 { // what is promised to one receiver is sent after a note, whatever became of OpLink
+				sub.state.MaybeSent(math.MaxInt32)
+			}
 			if sub.spec.Kind == Will {
 				sub.used = s.c.ob.Age()
 			}

@@ -86,18 +86,15 @@ func (c *Courier) lockName(name string) (unlock func()) {
 	return mu.Unlock
 }
 
-// Remove ends a durable subscription with all it owes: one record, durable on return. A Problem with
-// CodeNotFound when there is none.
+// Remove ends a durable subscription with all it owes, durable on return: one record for all but what [Member.Give] brought. A
+// Problem with CodeNotFound when there is none. Once begun it does not heed ctx.
 func (c *Courier) Remove(ctx context.Context, name string) error {
 	defer c.lockName(name)()
 	s, id, err := c.find(name)
 	if err != nil {
 		return err
 	}
-	if _, err := c.ob.Change(context.WithoutCancel(ctx), &outbox.Change{Op: outbox.OpDelete, Sub: id}); err != nil {
-		return err
-	}
-	return s.do(ctx, func() {})
+	return c.conclude(context.WithoutCancel(ctx), s, id)
 }
 
 // debts fills in what a new subscription owes from before its own beginning: everything kept behind

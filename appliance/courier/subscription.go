@@ -66,7 +66,7 @@ func ownName(name string) bool { return name == retainedName || name == receipts
 const liveID = 1 << 63
 
 // subscription is one subscription and all that is known about it. Its shard's goroutine owns it. There are
-// thousands: small fields stand together, so that it has at most 480 bytes, a size that Go allocates.
+// thousands: small fields stand together, so that it has at most 512 bytes, a size that Go allocates.
 //
 // Invariants: links is empty or pull is false; only a Shared has more than one link. state is open
 // exactly when there is a link or pull. linked is what the log says: that a transmission may be on
@@ -82,7 +82,8 @@ type subscription struct {
 	links  []*attachment
 	turn   int // of links: whose turn it is
 	held   map[uint64]*attachment
-	moving map[uint64]bool // of held: on their way to a member\'s session, see [Member]
+	moving map[uint64]bool   // on their way to a member's session, see [Member], or back
+	gifts  map[uint64]uint64 // owed by a Session that a group gave it: the group's number
 	waits  []*fetch
 	order  Window
 	loose  int // settlements handed to the outbox that are not yet durable
@@ -141,15 +142,23 @@ func (s *subscription) matches(t message.Topic) bool {
 }
 
 // A state in a snapshot: format, number, applied, reach, count of withdrawn, these, used, the spec as
-// JSON with its length, the notes, and delivery's own encoding.
-const stateFormat = 1
+// JSON with its length, the notes, in giftFormat how many gifts there are and for each its place and the group, and delivery's
+// own encoding.
+const (
+	stateFormat = 1
+	giftFormat  = 2
+)
 
 func (s *subscription) encode(applied uint64) ([]byte, error) {
 	spec, err := json.Marshal(&s.spec)
 	if err != nil {
 		return nil, fmt.Errorf("encode subscription %s: %w", s.spec.Name, err)
 	}
-	b := binary.AppendUvarint(nil, stateFormat)
+	format := uint64(stateFormat)
+	if len(s.gifts) > 0 {
+		format = giftFormat
+	}
+	b := binary.AppendUvarint(nil, format)
 	b = binary.AppendUvarint(b, s.id)
 	b = binary.AppendUvarint(b, applied)
 	b = binary.AppendUvarint(b, uint64(s.reach))
@@ -166,7 +175,7 @@ func (s *subscription) encode(applied uint64) ([]byte, error) {
 		b = binary.AppendUvarint(b, uint64(len(value)))
 		b = append(b, value...)
 	}
-	return s.state.AppendBinary(b), nil
+	return s.state.AppendBinary(s.appendGifts(b)), nil
 }
 
 var errState = errors.New("decode subscription: it ends early")
@@ -180,7 +189,7 @@ func (c *Courier) decodeSubscription(b []byte) (*subscription, error) {
 		}
 		head[i], b = v, b[n:]
 	}
-	if head[0] != stateFormat {
+	if head[0] != stateFormat && head[0] != giftFormat {
 		return nil, fmt.Errorf("decode subscription: format %d is not known; it was written by a newer version", head[0])
 	}
 	var withdraw map[uint64]bool
@@ -211,6 +220,11 @@ func (c *Courier) decodeSubscription(b []byte) (*subscription, error) {
 	b, err := s.decodeNotes(b[n+int(size):])
 	if err != nil {
 		return nil, fmt.Errorf("decode subscription %s: %w", spec.Name, err)
+	}
+	if head[0] == giftFormat {
+		if b, err = s.decodeGifts(b); err != nil {
+			return nil, fmt.Errorf("decode subscription %s: %w", spec.Name, err)
+		}
 	}
 	state, _, err := delivery.Decode(c.policy(&spec), b)
 	if err != nil {

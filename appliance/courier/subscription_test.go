@@ -19,6 +19,7 @@ func lent() *subscription {
 	})
 	s.used, s.reach = -5, 1000
 	s.withdraw = map[uint64]bool{12: true, math.MaxUint32: true}
+	s.gifts = map[uint64]uint64{13: 5, math.MaxUint32: 1 << 40}
 	s.remember([]Note{{Key: 1, Value: []byte("x")}, {Key: math.MaxUint32, Value: []byte{0}}})
 	for n := range uint64(300) {
 		s.state.Owe(10+3*n, n%7 == 0)
@@ -43,6 +44,9 @@ func TestSubscriptionComesBackFromASnapshot(t *testing.T) {
 	if got.id != 7 || got.applied != 1<<40 || got.used != -5 || got.reach != 1000 || len(got.withdraw) != 2 || !got.withdraw[12] {
 		t.Fatalf("%+v", got)
 	}
+	if len(got.gifts) != 2 || got.gifts[13] != 5 || got.gifts[math.MaxUint32] != 1<<40 {
+		t.Fatalf("gifts %v", got.gifts)
+	}
 	if len(got.notes) != 2 || string(got.notes[1]) != "x" || got.state.Depth() != 300 || !got.state.Owes(13) || got.state.Owes(14) {
 		t.Fatalf("notes %v, depth %d", got.notes, got.state.Depth())
 	}
@@ -55,7 +59,7 @@ func TestSubscriptionComesBackFromASnapshot(t *testing.T) {
 
 func FuzzSubscription(f *testing.F) {
 	s := lent()
-	s.withdraw, s.notes = nil, nil // maps have no order
+	s.withdraw, s.notes, s.gifts = nil, nil, nil // maps have no order
 	b, err := s.encode(5)
 	if err != nil {
 		f.Fatal(err)
@@ -64,7 +68,7 @@ func FuzzSubscription(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := &Courier{}
 		s, err := c.decodeSubscription(b)
-		if err != nil || len(s.withdraw)+len(s.notes) > 1 {
+		if err != nil || len(s.withdraw)+len(s.notes)+len(s.gifts) > 1 {
 			return
 		}
 		once, err := s.encode(s.applied)

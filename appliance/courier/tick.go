@@ -109,9 +109,7 @@ func (s *shard) end(sub *subscription, name string) {
 	if sub.spec.Kind != Will {
 		s.c.o.Log.Info("subscription ended: nobody used it", "subscription", name)
 	}
-	if _, err := s.c.ob.Change(s.c.ctx, &outbox.Change{Op: outbox.OpDelete, Sub: sub.id}); err == nil {
-		_ = s.do(s.c.ctx, func() {}) // fails when everything stops
-	}
+	_ = s.c.conclude(s.c.ctx, s, sub.id) // if that fails, the next tick tries again
 }
 
 // outdated ends the oldest debts that are older than the subscription keeps messages.

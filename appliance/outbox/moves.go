@@ -176,20 +176,34 @@ type Gift struct {
 	TTL time.Duration
 }
 
-// Give is Move of several debts to another subscription, without changing priorities: all or none.
+// Give is Move of several debts to another subscription, in their order and without changing priorities. Each is moved or not;
+// after an error the first may have been. The caller keeps everything [Outbox.Still] and has looked that both subscriptions are there.
 func (b *Outbox) Give(list []Gift, to uint64) error {
-	defer b.Still()()
-	recs := make([]wal.Record, 0, 2*len(list))
+	var recs []wal.Record
+	bytes := 0
+	flush := func() error {
+		if len(recs) == 0 {
+			return nil
+		}
+		if err := b.appendAndWait(recs...); err != nil {
+			return storageProblem(err)
+		}
+		recs, bytes = nil, 0
+		return nil
+	}
 	for i := range list {
 		g := &list[i]
 		rec, _, err := b.copyOf(g.Seq, to, func(c *message.Message) { c.TTL = g.TTL })
 		if err != nil {
 			return err
 		}
+		if bytes+len(rec.Data) > releaseBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
 		recs = append(recs, wal.Record{Data: appendMove(g.Move), Tag: &Entry{Kind: KindMove, Moved: g.Move}}, rec)
+		bytes += len(rec.Data)
 	}
-	if err := b.appendAndWait(recs...); err != nil {
-		return storageProblem(err)
-	}
-	return nil
+	return flush()
 }

@@ -58,7 +58,8 @@
 //
 //   - $share grants QoS 2 only to a client whose session outlives its connection. A message of QoS 2 is then moved into
 //     the session of the member that it was assigned to, durably and before it is sent, and comes from there: nobody else
-//     gets it, and it ends with that session. One of QoS 1 goes to another member when the connection ends.
+//     gets it. When that session ends, what was sent is a dead letter; what was not goes back to the group, and after a crash
+//     what may have been sent counts as sent. One of QoS 1 goes to another member when the connection ends.
 //   - A retained message that is on its way to the client when it subscribes again is sent once more when the
 //     first one is acknowledged, unless another has replaced it.
 //   - $SYS/broker/load/… are averages that are brought forward when somebody reads them.
