@@ -30,6 +30,8 @@ const known: [RegExp, string][] = [
   [/^the first copy was faster$/, "reason.faster"],
   [/^no longer subscribed$/, "reason.unsubscribed"],
   [/^forbidden: the rules no longer allow it$/, "reason.rules"],
+  [/^its session ended before it was acknowledged/, "reason.session-ended"],
+  [/^its session ended, and so has the shared subscription/, "reason.group-ended"],
   [/^rejected: (.+)$/, "reason.rejected-because"],
   [/^rejected$/, "reason.rejected"],
 ];
