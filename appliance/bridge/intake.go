@@ -29,8 +29,11 @@ func newIntake(ctx context.Context, b *Bridge) *intake {
 	return &intake{b: b, ctx: ctx, ch: make(chan Incoming, intakeRoom)}
 }
 
-// Take implements [Inlet].
+// Take implements [Inlet]. Behind one that was let go none is taken: the position of a later message would move over it.
 func (t *intake) Take(in Incoming) {
+	if t.ctx.Err() != nil {
+		return
+	}
 	select {
 	case t.ch <- in:
 	case <-t.ctx.Done():

@@ -49,6 +49,9 @@ func (b *Broker) jars() (string, error) {
 }
 
 func kafka(b *Broker) error {
+	if strings.Contains(b.dir, ",") {
+		return fmt.Errorf("its directory %s has a comma: it would take that for two, and lose what is in the second", b.dir)
+	}
 	jars, err := b.jars()
 	if err != nil {
 		return err

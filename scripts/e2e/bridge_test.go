@@ -85,9 +85,10 @@ func bridgeFaults() []fault {
 			time.Sleep(r.long(2*time.Second, time.Minute))
 			r.up.proxy.restore()
 		}},
-		{"broker down, edgepost restarted", true, func(r *bridgeRun) {
+		{"broker down and edgepost restarted", true, func(r *bridgeRun) {
 			r.up.Kill()
 			within(r.t, 5*time.Minute, "all are published while the broker is down", func() bool { return r.acked.Load() == int64(r.n) })
+			r.t.Logf("before edgepost was killed: %+v", r.g.bridge("central"))
 			r.g.kill()
 			r.g.start()
 			r.startBroker()
@@ -195,7 +196,9 @@ func (r *bridgeRun) report(f fault, name string, up, down map[string]int) {
 		for i := range r.n {
 			n := seen[name+direction+strconv.Itoa(i)]
 			if n == 0 {
-				lost++
+				if lost++; lost <= 20 {
+					r.t.Logf("lost: %s%d", direction, i)
+				}
 			}
 			twice += max(n-1, 0)
 		}
