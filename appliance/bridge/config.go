@@ -229,6 +229,11 @@ func (c *Config) checkOptions(kind *Kind, mistake func(key, format string, args 
 	names := make([]string, 0, len(kind.Options))
 	for _, o := range kind.Options {
 		names = append(names, o.Name)
+		if s := c.Options[o.Name]; s != "" && o.Most > 0 {
+			if n, err := strconv.Atoi(s); err != nil || n < 1 || n > o.Most {
+				mistake("options."+o.Name, "%.40q is out of range; 1 to %d", s, o.Most)
+			}
+		}
 	}
 	for name := range c.Options {
 		switch {
@@ -242,6 +247,14 @@ func (c *Config) checkOptions(kind *Kind, mistake func(key, format string, args 
 }
 
 func index(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }
+
+// Number returns a whole number among the options, def when it is not set. [Config.Check] has looked at it.
+func (c *Config) Number(name string, def int) int {
+	if n, err := strconv.Atoi(c.Options[name]); err == nil {
+		return n
+	}
+	return def
+}
 
 func filters(list []message.Filter, key string, mistake func(key, format string, args ...any)) {
 	for i, f := range list {

@@ -33,7 +33,7 @@ type Kind struct {
 // Option is one key of [bridge.options].
 type Option struct {
 	Name, Help string
-	Secret     bool // not shown to anybody
+	Most       int // it is a whole number from 1 to this, see [Config.Number]; 0: it is not
 }
 
 // Dialer opens connections of one bridge. Safe for concurrent use: a test may run beside the bridge itself.

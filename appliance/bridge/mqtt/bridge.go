@@ -5,7 +5,6 @@ package mqtt
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -32,8 +31,8 @@ func Kind() bridge.Kind {
 		Name: "mqtt", Schemes: []string{"mqtt", "mqtts"}, Up: true, Down: true, Open: open, Check: check,
 		Options: []bridge.Option{
 			{Name: "client_id", Help: "default edgepost-<gateway>-<bridge>"},
-			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and the third of it; default 30"},
-			{Name: "max_message", Help: "bytes of a message, topic and envelope included, above which the broker would drop it; default: no limit"},
+			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and the third of it; default 30", Most: 3600},
+			{Name: "max_message", Help: "bytes of a message, topic and envelope included, above which the broker would drop it; default: no limit", Most: 1 << 28},
 		},
 	}
 }
@@ -49,35 +48,14 @@ func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
 			mistake("down.from["+strconv.Itoa(i)+"]", "%q may bring back what up.to sends, and raw messages carry no mark that would end the loop; use other topics, or the format event", f)
 		}
 	}
-	if _, err := number(c, "max_message", 0, 1<<28); err != nil {
-		mistake("options.max_message", "%s", err)
-	}
-	if _, err := number(c, "keep_alive", 0, 3600); err != nil {
-		mistake("options.keep_alive", "%s", err)
-	}
-}
-
-// number reads an option.
-func number(c *bridge.Config, name string, def, most int) (int, error) {
-	s := c.Options[name]
-	if s == "" {
-		return def, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > most {
-		return 0, fmt.Errorf("%.40q is out of range; 1 to %d", s, most)
-	}
-	return n, nil
 }
 
 func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
-	most, err := number(c, "max_message", 0, 1<<28)
-	alive, err2 := number(c, "keep_alive", 30, 3600)
 	id := c.Options["client_id"]
 	if id == "" {
 		id = "edgepost-" + here.Gateway + "-" + c.Name
 	}
-	return &dialer{c: c, id: id, most: most, alive: time.Duration(alive) * time.Second}, errors.Join(err, err2)
+	return &dialer{c: c, id: id, most: c.Number("max_message", 0), alive: time.Duration(c.Number("keep_alive", 30)) * time.Second}, nil
 }
 
 type dialer struct {

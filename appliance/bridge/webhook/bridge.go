@@ -8,7 +8,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -25,41 +24,21 @@ import (
 const (
 	requestTimeout = 30 * time.Second
 	maxAnswer      = 16 << 10 // bytes of an answer that are read; of these a few go into error messages
-	maxConcurrency = 32
 )
 
 // Kind is the connector.
 func Kind() bridge.Kind {
 	return bridge.Kind{
-		Name: "webhook", Schemes: []string{"https", "http"}, Headers: true, Up: true, Open: open, Check: check,
+		Name: "webhook", Schemes: []string{"https", "http"}, Headers: true, Up: true, Open: open,
 		Options: []bridge.Option{
 			{Name: "secret_file", Help: "file with the secret that signs requests, as Standard Webhooks says; whsec_<base64> or plain text"},
-			{Name: "concurrency", Help: "requests at the same time, 1 to 32; above 1 order is not kept; default 1"},
+			{Name: "concurrency", Help: "requests at the same time, 1 to 32; above 1 order is not kept; default 1", Most: 32},
 		},
 	}
 }
 
-func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
-	if _, err := concurrency(c); err != nil {
-		mistake("options.concurrency", "%s", err)
-	}
-}
-
-func concurrency(c *bridge.Config) (int, error) {
-	s := c.Options["concurrency"]
-	if s == "" {
-		return 1, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > maxConcurrency {
-		return 0, fmt.Errorf("%.40q is out of range; 1 to %d requests", s, maxConcurrency)
-	}
-	return n, nil
-}
-
 func open(c *bridge.Config, _ mapping.Here) (bridge.Dialer, error) {
-	n, err := concurrency(c)
-	return &dialer{c, n}, err
+	return &dialer{c, c.Number("concurrency", 1)}, nil
 }
 
 type dialer struct {
