@@ -42,4 +42,12 @@
 //     him.
 //   - On processors without AES instructions, Go's AES uses tables and its timing may tell about the key to somebody
 //     who measures on the same machine.
+//
+// # Where the gateway seals
+//
+// The payloads of a device whose key the gateway holds are sealed on their way out, anew for each transmission, and opened before they
+// are stored. What is not sealed is refused with the code not-sealed, what is damaged or for another topic with not-opened; MQTT 3.1.1
+// cannot refuse, so there such publishes are acknowledged and dropped. What is sent again under its nonce is stored once: the last 2,048
+// sealed publishes are remembered until a restart, and over HTTP, WebSocket and MQTT's QoS 1 those of the last ten minutes beyond it. A device to
+// which an older one matters puts a counter into its payload.
 package seal
