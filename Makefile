@@ -18,7 +18,7 @@ RUN      ?= .
 .PHONY: help build run test bench benchgo lint size fuzz cross setup check unit unit32 e2e bridges arch arch-short faults torture dashboard web browser screenshots
 
 help: ## show this
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 13
 
 build: dashboard ## build bin/edgepost, with its dashboard where Node is there
 	$(GOBUILD) -o bin/edgepost .
@@ -28,44 +28,44 @@ run: build ## build, then serve on :8088 with ./data
 
 test: setup check dashboard web unit unit32 cross size e2e bridges browser arch-short faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
 
-setup: # install what the tests need beside Go; does nothing when it is there
+setup: ## install what the tests need beside Go; does nothing when it is there
 	@scripts/setup
 
-check: # formatting and vet
+check: ## formatting and vet
 	@out=$$(gofmt -l main.go appliance wal web scripts); test -z "$$out" || { echo "not formatted by gofmt:"; echo "$$out"; exit 1; }
 	go vet ./...
 
-dashboard: # web/dist, which the binary embeds
+dashboard: ## web/dist, which the binary embeds
 	@scripts/dashboard
 
-web: # the dashboard's format, types and unit tests
+web: ## the dashboard's format, types and unit tests
 	cd web && npm run --silent check && npm run --silent unit
 
-browser: build # every page in Chromium, against the real binary
+browser: build ## every page in Chromium, against the real binary
 	cd web && npm run --silent e2e
 
 screenshots: build ## each page in both languages, themes and widths, to web/shots
 	cd web && SHOTS=1 npx playwright test shots
 
-unit: # every package, with the race detector
+unit: ## every package, with the race detector
 	go test -race -timeout 10m $(UNIT)
 
-unit32: # the storage packages on 32 bits
+unit32: ## the storage packages on 32 bits
 	GOARCH=386 CGO_ENABLED=0 go test -short -timeout 10m $(WORD32)
 
-e2e: # the real binary against curl, browsers' protocols, bad input and kill -9
+e2e: ## the real binary against curl, browsers' protocols, bad input and kill -9
 	go test -timeout 20m -count 1 ./scripts/e2e
 
 arch: ## the storage's and the core's tests as 32-bit ARM and MIPS of both byte orders, under an emulator; 386 is unit32
 	@scripts/arch
 
-arch-short: # the same on the strangest of them: 32 bits, big-endian
+arch-short: ## the same on the strangest of them: 32 bits, big-endian
 	@scripts/arch mips
 
 bridges: # the bridges against real brokers that are killed and networks that fail
 	go test -timeout 15m -count 1 ./scripts/bridges
 
-faults: # of disk, power, clock and peers against the real binary, each for seconds
+faults: ## of disk, power, clock and peers against the real binary, each for seconds
 	go test -timeout 15m -count 1 ./scripts/torture
 
 torture: ## the same faults for hours; RUN=regexp chooses tests, SEED and ROUNDS repeat one

@@ -166,12 +166,11 @@ func (g *gateway) publish(from, to int) {
 		for {
 			r, err := g.http.Post("http://"+g.addr+"/v1/messages", "application/cloudevents-batch+json", strings.NewReader(b.String()))
 			if err == nil {
-				text, _ := io.ReadAll(r.Body)
+				_, _ = io.Copy(io.Discard, r.Body)
 				r.Body.Close()
 				if r.StatusCode == http.StatusCreated {
 					break
 				}
-				err = fmt.Errorf("%s: %s", r.Status, text)
 			}
 			if g.t.Context().Err() != nil {
 				return

@@ -1,6 +1,7 @@
 package bridges
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -80,7 +81,7 @@ func (p *proxy) copy(to, from net.Conn) {
 			}
 		}
 		if err != nil {
-			if !dead || err != io.EOF {
+			if !dead || !errors.Is(err, io.EOF) {
 				to.Close()
 				from.Close()
 			}

@@ -104,7 +104,7 @@ func TestKafkaTooLarge(t *testing.T) {
 	}
 	admin := kafkaClient(t, b.Addr("kafka"), kgo.ConsumeTopics("ep.small"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	req, topic, limit := kmsg.NewPtrCreateTopicsRequest(), kmsg.NewCreateTopicsRequestTopic(), kmsg.NewCreateTopicsRequestTopicConfig()
-	limit.Name, limit.Value = "max.message.bytes", kmsg.StringPtr("3000")
+	limit.Name, limit.Value = "max.message.bytes", new("3000")
 	topic.Topic, topic.NumPartitions, topic.ReplicationFactor, topic.Configs = "ep.small", 1, 1, append(topic.Configs, limit)
 	req.Topics = append(req.Topics, topic)
 	if _, err := req.RequestWith(t.Context(), admin); err != nil {
