@@ -182,7 +182,7 @@ func (r *rig) bequeath(s *mSub) {
 			continue
 		}
 		delete(s.owed, place)
-		end, known := r.endAt(m, place)
+		end, known := r.endAt(m, place, d)
 		list := r.strays(m)
 		switch {
 		case len(list) == 0 && known && d.sends == 0 && end == message.Dead && !s.crossed && r.subs[d.giver.name] == d.giver && !r.ended(d.giver):
@@ -202,9 +202,15 @@ func (r *rig) bequeath(s *mSub) {
 }
 
 // endAt is how the log says that the debt at the place ended; one that was cleaned away is unknown, but known to have ended.
-func (r *rig) endAt(m *mMessage, place uint64) (message.State, bool) {
+func (r *rig) endAt(m *mMessage, place uint64, d *mDebt) (message.State, bool) {
 	o, err := r.ob.Outcome(m.id)
+	_, group, _ := r.c.find(d.giver.name)
 	for i := range o.Settled {
+		if e := &o.Settled[i]; e.Sub == group && e.Seq > place && r.place[e.Seq] == nil && e.State == message.Expired && d.sends == 0 {
+			r.noted(m, e.Seq) // it went back, and its time was over meanwhile
+			d.giver.ended[e.Seq], d.giver.dead[e.Seq] = e.State, true
+			return e.State, true
+		}
 		if o.Settled[i].Seq == place {
 			if o.Settled[i].Reason == sessionEnded {
 				r.died++
