@@ -15,6 +15,8 @@ import (
 	"edgepost/appliance/bridge/kafka"
 	"edgepost/appliance/bridge/mapping"
 	"edgepost/appliance/bridge/mqtt"
+	"edgepost/appliance/bridge/rabbitmq"
+	"edgepost/appliance/bridge/stomp"
 	"edgepost/appliance/bridge/webhook"
 	"edgepost/appliance/courier"
 	"edgepost/appliance/guard/auth"
@@ -26,7 +28,7 @@ const bridgePrefix = "bridge/"
 
 // connectors are the kinds of upstreams, compiled in or not.
 func connectors() []bridge.Kind {
-	return []bridge.Kind{mqtt.Kind(), kafka.Kind(), amqp.Kind(), webhook.Kind()}
+	return []bridge.Kind{mqtt.Kind(), kafka.Kind(), amqp.Kind(), rabbitmq.Kind(), stomp.Kind(), webhook.Kind()}
 }
 
 func (k *checker) bridges(list []bridge.Config) {

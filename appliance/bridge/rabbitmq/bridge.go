@@ -1,0 +1,238 @@
+//go:build !omit_rabbitmq
+
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"edgepost/appliance/bridge"
+	"edgepost/appliance/bridge/mapping"
+)
+
+// Kind is the connector.
+func Kind() bridge.Kind {
+	return bridge.Kind{
+		Name: "rabbitmq", Schemes: []string{"amqp", "amqps"}, Headers: true, Up: true, Down: true, Check: check, Open: open,
+		Options: []bridge.Option{
+			{Name: "exchange", Help: "what to publish to; \"\" is the default exchange, where up.to names a queue; default amq.topic"},
+			{Name: "queue_type", Help: "quorum or classic: make the queues of down.from; default: they must exist"},
+			{Name: "bind", Help: "routing keys to bind the queues made with, separated by spaces; ${gw} is the gateway's name"},
+			{Name: "dead_letters", Help: "exchange where the queues made put what is rejected; default: nowhere, it is dropped"},
+			{Name: "delivery_limit", Help: "deliveries of one message by a quorum queue made, before the dead letters; default 10"},
+			{Name: "prefetch", Help: "messages of each queue on their way here, 1 to 1000; default 64"},
+			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and a half of it; default 30"},
+		},
+	}
+}
+
+func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
+	if strings.Contains(c.Up.To, ".") {
+		mistake("up.to", "%.80q has a dot; write levels with slashes: they become dots in the routing key", c.Up.To)
+	}
+	if t := c.Options["queue_type"]; t != "" && t != "quorum" && t != "classic" {
+		mistake("options.queue_type", "%.40q is neither quorum nor classic", t)
+	}
+	if _, err := mapping.ParseTemplate(c.Options["bind"], mapping.Gateway, mapping.Bridge); err != nil {
+		mistake("options.bind", "%s", err)
+	}
+	for _, o := range numbers {
+		if _, err := number(c, o); err != nil {
+			mistake("options."+o.name, "%s", err)
+		}
+	}
+	for i, s := range c.URLs {
+		if _, err := vhost(s); err != nil {
+			mistake("urls["+strconv.Itoa(i)+"]", "%s", err)
+		}
+	}
+}
+
+type numeric struct {
+	name      string
+	def, most int
+}
+
+var numbers = []numeric{{"prefetch", 64, 1000}, {"keep_alive", 30, 3600}, {"delivery_limit", 10, 1000}} // never written
+
+func number(c *bridge.Config, o numeric) (int, error) {
+	s := c.Options[o.name]
+	if s == "" {
+		return o.def, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > o.most {
+		return 0, fmt.Errorf("%.40q is out of range; 1 to %d", s, o.most)
+	}
+	return n, nil
+}
+
+// vhost is the path of an address: amqp://host/name, "/" without one.
+func vhost(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", err
+	}
+	name, err := url.PathUnescape(strings.TrimPrefix(u.EscapedPath(), "/"))
+	if err != nil || strings.Contains(u.EscapedPath()[min(1, len(u.EscapedPath())):], "/") {
+		return "", fmt.Errorf("the path of %.80q is no name of a virtual host; a slash in it is written %%2f", address)
+	}
+	if name == "" {
+		name = "/"
+	}
+	return name, nil
+}
+
+func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
+	d := &dialer{c: c, here: here, exchange: "amq.topic"}
+	if s, ok := c.Options["exchange"]; ok {
+		d.exchange = s
+	}
+	var errs [3]error
+	d.prefetch, errs[0] = number(c, numbers[0])
+	d.alive, errs[1] = number(c, numbers[1])
+	d.limit, errs[2] = number(c, numbers[2])
+	return d, errors.Join(errs[:]...)
+}
+
+// dialer implements [bridge.Dialer].
+type dialer struct {
+	c                      *bridge.Config
+	here                   mapping.Here
+	exchange               string
+	prefetch, alive, limit int
+}
+
+// Dial implements [bridge.Dialer].
+func (d *dialer) Dial(ctx context.Context, to bridge.Target) (_ bridge.Conn, err error) {
+	c := &conn{d: d, inlet: to.Inlet, lost: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if to.Up {
+		if c.up, err = d.channel(ctx, to.URL, "up"); err != nil {
+			return nil, err
+		}
+		if err := c.readyUp(); err != nil {
+			return nil, explain(err)
+		}
+	}
+	if to.Inlet != nil || to.Probe && len(d.c.Down.From) > 0 {
+		if c.down, err = d.channel(ctx, to.URL, "down"); err != nil {
+			return nil, err
+		}
+		if err := c.readyDown(to.Probe); err != nil {
+			return nil, explain(err)
+		}
+	}
+	return c, nil
+}
+
+// channel opens a connection with its one channel.
+func (d *dialer) channel(ctx context.Context, to *url.URL, way string) (*channel, error) {
+	secret, err := d.c.Secret()
+	if err != nil {
+		return nil, err
+	}
+	name, err := vhost(to.String())
+	if err != nil {
+		return nil, bridge.Errorf(bridge.Configuration, "%w", err)
+	}
+	conf := amqp.Config{Vhost: name, Heartbeat: time.Duration(d.alive) * time.Second, FrameSize: 128 << 10, ChannelMax: 8, Locale: "en_US", Properties: amqp.NewConnectionProperties()}
+	conf.Properties.SetClientConnectionName("edgepost " + d.here.Gateway + " " + d.c.Name + " " + way)
+	conf.SASL = []amqp.Authentication{&amqp.PlainAuth{Username: d.c.Username, Password: secret}}
+	if d.c.Username == "" && d.c.CertFile != "" {
+		conf.SASL = []amqp.Authentication{&amqp.ExternalAuth{}}
+	}
+	wire, err := d.c.Dial(ctx, to, map[string]string{"amqp": "5672", "amqps": "5671"}, to.Scheme == "amqps")
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = wire.Close() }) // the library's handshake knows no context
+	defer stop()
+	b := newBounded(wire)
+	conn, err := amqp.Open(b, conf)
+	if err != nil {
+		_ = wire.Close()
+		return nil, d.refusal(err)
+	}
+	ch, err := conn.Channel()
+	if err != nil {
+		_ = wire.Close()
+		return nil, explain(err)
+	}
+	return &channel{Channel: ch, conn: conn, wire: b, closed: ch.NotifyClose(make(chan *amqp.Error, 1))}, nil
+}
+
+// channel is one connection and its channel.
+type channel struct {
+	*amqp.Channel
+	conn   *amqp.Connection
+	wire   *bounded
+	closed chan *amqp.Error
+}
+
+// conn is one epoch. It implements [bridge.Conn].
+type conn struct {
+	d        *dialer
+	inlet    bridge.Inlet
+	up, down *channel // nil: not that way
+	sources  []source
+
+	mu       sync.Mutex // guards waiting
+	waiting  []sent     // published and not confirmed, in order
+	confirms chan amqp.Confirmation
+	returns  chan amqp.Return
+
+	once sync.Once
+	lost chan struct{} // closed behind why
+	why  error
+}
+
+func (c *conn) fail(err error) {
+	c.once.Do(func() {
+		c.why = err
+		close(c.lost)
+	})
+}
+
+// close says good-bye, which may be to a peer that is gone.
+func (c *conn) close() {
+	for _, ch := range []*channel{c.up, c.down} {
+		if ch != nil {
+			_ = ch.conn.CloseDeadline(time.Now().Add(farewell))
+			_ = ch.wire.Close()
+		}
+	}
+}
+
+const farewell = time.Second
+
+// Serve implements [bridge.Conn].
+func (c *conn) Serve(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer c.close()
+	if c.up != nil {
+		work.Go(func() { c.fail(c.confirm()) })
+	}
+	for _, s := range c.sources {
+		go func() { c.fail(c.receive(s)) }() // it ends with the connection, or with the Take that it is in
+	}
+	select {
+	case <-c.lost:
+		return explain(c.why)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
