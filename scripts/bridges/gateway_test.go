@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"edgepost/scripts/brokers"
 )
 
 var program string // under test, set once by TestMain
@@ -76,6 +78,11 @@ func newGateway(t *testing.T, bridge string) *gateway {
 
 func (g *gateway) configure(bridge string) {
 	g.t.Helper()
+	secret := filepath.Join(filepath.Dir(g.file), "password")
+	if err := os.WriteFile(secret, []byte(brokers.Password), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	bridge = strings.ReplaceAll(bridge, "PASSWORD_FILE", secret)
 	text := "[access.anonymous]\npublish = [\"#\"]\nsubscribe = [\"#\"]\n[storage]\nmax_bytes = \"512MiB\"\n" + bridge
 	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
 		g.t.Fatal(err)

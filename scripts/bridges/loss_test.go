@@ -64,8 +64,15 @@ func scenarios() []scenario {
 
 func (w *world) startBroker() {
 	w.t.Helper()
+	if w.u.rest > 0 {
+		w.p.become(cut)
+	}
 	if err := w.b.Start(); err != nil {
 		w.t.Fatal(err)
+	}
+	if w.u.rest > 0 {
+		time.Sleep(w.u.rest)
+		w.p.become(whole)
 	}
 }
 
@@ -96,8 +103,8 @@ func loss(t *testing.T, u upstream, s scenario) []string {
 	}
 	t.Cleanup(b.Kill)
 	w := &world{t: t, u: u, b: b, n: messages(), up: newTally()}
-	w.startBroker()
 	w.p = newProxy(t, b.Addr(u.protocol))
+	w.startBroker()
 	w.g = newGateway(t, u.config(w.p.addr))
 	w.g.start()
 	defer u.read(t, b.Addr(u.protocol), w.up)()

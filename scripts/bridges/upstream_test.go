@@ -1,6 +1,10 @@
 package bridges
 
-import "testing"
+import (
+	"os"
+	"testing"
+	"time"
+)
 
 // upstream is one row of the table: a real broker, and clients of it that know nothing of edgepost.
 type upstream struct {
@@ -9,7 +13,8 @@ type upstream struct {
 	protocol string // of brokers.Broker.Addr
 
 	// config is [[bridge]] named "up" that forwards device/+/out/# to where read reads, and what write writes to topics
-	// below cmd/. addr is host:port.
+	// below cmd/. addr is host:port; PASSWORD_FILE becomes
+	// the name of a file with the brokers' password.
 	config func(addr string) string
 	// read consumes what the gateway sends until stop is called; it survives the broker's death. ready is when it
 	// loses nothing any more.
@@ -20,6 +25,21 @@ type upstream struct {
 	// forgets says what the broker loses in a kill of what it has acknowledged; "" nothing. Its row is not held to
 	// account for that, but for what a rewind brings back.
 	forgets string
+	// rest is how long nobody talks to a broker that was started again.
+	rest time.Duration
 }
 
-func upstreams() []upstream { return []upstream{mosquitto()} }
+// upstreams are the rows. Those behind UPSTREAMS=all were not seen to pass every scenario with 20,000 messages yet: over
+// STOMP ActiveMQ 5 was with 1,000, but for the outage; RabbitMQ's connector passes all with 2,000 but the killed broker,
+// after which nothing is confirmed, why is not known; the others were seen with nothing failing.
+func upstreams() []upstream {
+	rows := []upstream{mosquitto()}
+	if os.Getenv("UPSTREAMS") != "all" {
+		return rows
+	}
+	return append(rows, rabbitmq(),
+		stomp("stomp (ActiveMQ 5)", "activemq-debian", "/queue/ep.up", "/queue/ep.down", ""),
+		stomp("stomp (ActiveMQ 6)", "activemq", "/queue/ep.up", "/queue/ep.down", ""),
+		stomp("stomp (Artemis)", "artemis", "ep.up", "ep.down", "destination = \"queue\"\n"),
+		stomp("stomp (RabbitMQ)", "rabbitmq", "/queue/ep.up", "/queue/ep.down", ""))
+}

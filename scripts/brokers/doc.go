@@ -5,7 +5,7 @@
 //	kafka            Apache Kafka 4 (KRaft, one node)         kafka, kafka+sasl, kafka+tls, …       Maven
 //	artemis          ActiveMQ Artemis 2                       amqp, stomp (one port)                Maven
 //	activemq         ActiveMQ Classic 6, KahaDB synced        amqp, stomp                           Maven
-//	activemq-debian  ActiveMQ Classic 5                       stomp                                 Debian
+//	activemq-debian  ActiveMQ Classic 5                       stomp, tcp (OpenWire)                 Debian
 //	rabbitmq         RabbitMQ 3.10                            amqp091, amqp, stomp, management      Debian
 //	mosquitto        Mosquitto 2, saved once a second         mqtt                                  Debian
 //

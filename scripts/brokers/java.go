@@ -116,7 +116,7 @@ func debianActiveMQ(b *Broker) error {
 	if err := b.write("log4j2.properties", logConfig); err != nil {
 		return err
 	}
-	return b.classic(dir+"/*:"+dir+"/optional/*", "stomp")
+	return b.classic(dir+"/*:"+dir+"/optional/*", "stomp", "tcp")
 }
 
 func (b *Broker) classic(jars string, protocols ...string) error {

@@ -25,7 +25,7 @@ func Kind() bridge.Kind {
 			{Name: "durable", Help: "name of a durable subscription; topics are read through it; default: none"},
 			{Name: "client_id", Help: "what a durable subscription belongs to; default edgepost-<gateway>-<bridge>"},
 			{Name: "prefetch", Help: "messages of each destination on their way here, 1 to 1000; default 64"},
-			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and a half of it; default 30"},
+			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within twice this and a second; default 30"},
 		},
 	}
 }

@@ -232,7 +232,7 @@ func TestHeartBeats(t *testing.T) {
 		s := &session{net: ours}
 		s.r = bufio.NewReader(s)
 		s.agree(&frame{headers: []header{{"heart-beat", "10000,4000"}}}, 8*time.Second)
-		if s.silent != 15*time.Second || s.every != 8*time.Second {
+		if s.silent != 21*time.Second || s.every != 8*time.Second {
 			t.Fatal(s.silent, s.every)
 		}
 		go func() { _ = s.beat(t.Context()) }()

@@ -98,7 +98,9 @@ func (s *session) shake(f *frame) (*frame, error) {
 func (s *session) agree(a *frame, alive time.Duration) {
 	sends, wants, _ := strings.Cut(a.get("heart-beat"), ",")
 	s.silent, s.every = agreed(alive, sends), agreed(alive, wants)
-	s.silent += s.silent / 2 // networks have delays
+	if s.silent > 0 {
+		s.silent = 2*s.silent + time.Second // ActiveMQ lets up to two periods pass
+	}
 	switch server := a.get("server"); {
 	case strings.HasPrefix(server, "RabbitMQ"):
 		s.kind = rabbit

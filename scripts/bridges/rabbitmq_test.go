@@ -1,0 +1,171 @@
+package bridges
+
+import (
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"edgepost/scripts/brokers"
+)
+
+// election is far longer than a quorum queue takes to find its leader.
+const election = 5 * time.Second
+
+func rabbitmq() upstream {
+	return upstream{
+		rest: election,
+		name: "rabbitmq", broker: "rabbitmq", protocol: "amqp091", read: rabbitRead, write: rabbitWrite,
+		config: func(addr string) string {
+			return `[[bridge]]
+name = "up"
+kind = "rabbitmq"
+urls = ["amqp://` + addr + `"]
+username = "` + brokers.User + `"
+password_file = "PASSWORD_FILE"
+[bridge.up]
+filters = ["device/+/out/#"]
+to = "ep/v1/test/up/${topic}"
+[bridge.down]
+from = ["ep.down"]
+to = "cmd/${topic[4:]}"
+[bridge.options]
+queue_type = "quorum"
+bind = "ep.v1.test.down.#"
+keep_alive = 2
+`
+		},
+	}
+}
+
+// rabbit is a client for one connection; nil while there is no broker.
+func rabbit(addr string) (*amqp.Connection, *amqp.Channel) {
+	conn, err := amqp.Dial("amqp://" + brokers.User + ":" + brokers.Password + "@" + addr)
+	if err != nil {
+		return nil, nil
+	}
+	ch, err := conn.Channel()
+	if err != nil {
+		conn.Close()
+		return nil, nil
+	}
+	return conn, ch
+}
+
+// rabbitRead makes a queue that keeps what comes while the reader is away.
+func rabbitRead(t *testing.T, addr string, got *tally) func() {
+	t.Helper()
+	read := func() (*amqp.Connection, <-chan amqp.Delivery) {
+		conn, ch := rabbit(addr)
+		if conn == nil {
+			return nil, nil
+		}
+		_, err := ch.QueueDeclare("reader", true, false, false, false, nil)
+		if err == nil {
+			err = ch.QueueBind("reader", "ep.v1.test.up.#", "amq.topic", false, nil)
+		}
+		if err == nil {
+			err = ch.Qos(200, 0, false)
+		}
+		var in <-chan amqp.Delivery
+		if err == nil {
+			in, err = ch.Consume("reader", "", false, false, false, false, nil)
+		}
+		if err != nil {
+			conn.Close()
+			return nil, nil
+		}
+		return conn, in
+	}
+	conn, in := read()
+	if conn == nil {
+		t.Fatal("the reader cannot read")
+	}
+	stop := make(chan struct{})
+	go func() {
+		for {
+			for d := range in {
+				got.add(string(d.Body))
+				_ = d.Ack(false) // else it comes again
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+			rabbitAwait(addr)
+			conn, in = read()
+			if conn == nil {
+				closed := make(chan amqp.Delivery)
+				close(closed)
+				in = closed
+			}
+		}
+	}()
+	return func() { close(stop) } // the broker dies with the test
+}
+
+// rabbitWrite publishes with confirms, again from the first that is not confirmed.
+func rabbitWrite(t *testing.T, addr string, from, to int) {
+	for at := from; at < to && t.Context().Err() == nil; {
+		conn, ch := rabbit(addr)
+		if conn == nil {
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		if err := ch.Confirm(false); err == nil {
+			at = rabbitBurst(ch, at, to)
+		}
+		conn.Close()
+		if at < to {
+			rabbitAwait(addr)
+		}
+	}
+}
+
+// rabbitAwait returns when a broker that was started again can be used.
+func rabbitAwait(addr string) {
+	if c, _ := rabbit(addr); c != nil {
+		c.Close()
+		time.Sleep(election)
+	}
+}
+
+// rabbitBurst looks for the channel's end itself: a confirmation may wait for ever when the connection ends beside it.
+func rabbitBurst(ch *amqp.Channel, at, to int) int {
+	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
+	for at < to {
+		var list []*amqp.DeferredConfirmation
+		for n := at; n < min(at+100, to); n++ {
+			d, err := ch.PublishWithDeferredConfirm("amq.topic", "ep.v1.test.down.x", true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, ContentType: "application/cloudevents+json", Body: []byte(event(n))})
+			if err != nil {
+				return at
+			}
+			list = append(list, d)
+		}
+		for _, d := range list {
+			select {
+			case <-d.Done():
+			case <-closed:
+			}
+			if !d.Acked() {
+				return at
+			}
+		}
+		at += len(list)
+	}
+	return at
+}
+
+// rabbitQueue makes a quorum queue.
+func rabbitQueue(t *testing.T, addr, name string) {
+	t.Helper()
+	conn, ch := rabbit(addr)
+	if conn == nil {
+		t.Fatal("no connection")
+	}
+	defer conn.Close()
+	if _, err := ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": "quorum"}); err != nil {
+		t.Fatal(err)
+	}
+}
