@@ -41,6 +41,7 @@ type Options struct {
 // Waits of the engine. Variables of a Bridge would let tests shorten them; they run in a synctest bubble instead.
 const (
 	dialTimeout  = 30 * time.Second
+	silence      = 2 * time.Minute // nothing answered for so long while something is on its way: the connection is dead
 	settled      = time.Minute     // a connection that lasted so long was a good one
 	drainEvery   = time.Second     // how often a draining bridge looks whether it is done
 	configLimit  = 5 * time.Minute // longest wait when somebody has to change something

@@ -154,6 +154,49 @@ func TestOutageCostsNoTries(t *testing.T) {
 	})
 }
 
+// An upstream that keeps the connection and answers nothing is said to, and left for another connection; one that
+// answers slowly is not.
+func TestSilentUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, h := newBroker(1), newHome()
+		b.calm, b.mute = true, true
+		dialled := func() int {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.conns
+		}
+		br, stop := start(t, b, h, nil)
+		for range 100 {
+			h.publish("x")
+		}
+		time.Sleep(silence - time.Second)
+		if s := br.Status(); s.State != Connected || s.Error != "" || dialled() != 1 {
+			t.Errorf("before the time is over: %+v, %d connections", s, dialled())
+		}
+		time.Sleep(10 * time.Second)
+		if s := br.Status(); !strings.Contains(s.Error, "has answered nothing for 2m0s, 32 messages wait") {
+			t.Errorf("after it: %+v", s)
+		}
+		b.mu.Lock()
+		b.mute = false
+		b.mu.Unlock()
+		time.Sleep(silence + time.Minute)
+		synctest.Wait()
+		if h.state.Depth() != 0 || len(h.dead) != 0 {
+			t.Errorf("%d are owed and %d dead once it answers", h.state.Depth(), len(h.dead))
+		}
+		conns := dialled()
+		for range 100 { // now and then one message
+			h.publish("x")
+			time.Sleep(3 * time.Minute)
+		}
+		if n := dialled(); n != conns {
+			t.Errorf("%d new connections although everything was answered", n-conns)
+		}
+		stop()
+	})
+}
+
 // An upstream that answers every message with a failure that may be its own costs no message its tries.
 func TestBrokenUpstreamCostsNoTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

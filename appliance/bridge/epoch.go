@@ -26,8 +26,9 @@ type epoch struct {
 	queue  []queued
 	bytes  int // of queue
 	flight flight
-	stuck  bool // a Deliver was refused, and Ready not called since
-	over   bool // nothing is answered or taken any more
+	heard  time.Time // when the upstream answered last, or something was first on its way
+	stuck  bool      // a Deliver was refused, and Ready not called since
+	over   bool      // nothing is answered or taken any more
 }
 
 // queued is a delivery that waits for its batch.
@@ -130,10 +131,22 @@ func (e *epoch) watch() {
 		case <-tick.C:
 			e.b.sample()
 			e.b.book(false)
+			e.listen()
 			if draining {
 				e.b.drained(e.ctx)
 			}
 		}
+	}
+}
+
+// listen gives up a connection that stands and answers nothing: the upstream is stuck, or blocks its publishers.
+func (e *epoch) listen() {
+	e.mu.Lock()
+	waits := len(e.flight.list)
+	silent := time.Since(e.heard)
+	e.mu.Unlock()
+	if waits > 0 && silent >= silence {
+		e.end(Errorf(Temporary, "the upstream has answered nothing for %v, %d messages wait for it; is it short of memory or disk, or without a leader?", silent.Round(time.Second), waits))
 	}
 }
 
@@ -303,6 +316,9 @@ func (e *epoch) takeSome(v *verdicts) (batch []*Outgoing, bytes int) {
 		e.queue = e.queue[1:]
 		e.bytes -= size
 		o := &Outgoing{Msg: d.Msg, seq: d.Seq, size: size, answer: e.answer}
+		if len(e.flight.list) == 0 {
+			e.heard = time.Now()
+		}
 		e.flight.add(o)
 		if err := e.mapped(o, d); err != nil {
 			e.refuseLocked(v, o, err)
@@ -348,6 +364,7 @@ func (e *epoch) judge(v *verdicts, o *Outgoing, err error) error {
 	if e.over {
 		return nil
 	}
+	e.heard = time.Now()
 	if err == nil {
 		e.b.confirmed(o)
 		v.acks = e.flight.answer(o, confirmed)

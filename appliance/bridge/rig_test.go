@@ -207,6 +207,7 @@ type broker struct {
 	down     bool
 	downFor  time.Duration
 	calm     bool // nothing fails any more
+	mute     bool // it takes what comes and answers nothing
 	conns    int
 	inflight int
 	feed     []fed // what it has for the gateway, kept until acknowledged
@@ -256,8 +257,12 @@ func (c *fakeConn) Send(ctx context.Context, batch []*Outgoing) error {
 			c.b.has[o.Msg.Seq] = true
 		}
 		swallow := c.b.chance(2) // it has it, and its confirmation is lost
+		mute := c.b.mute
 		wait := time.Duration(c.b.rnd.IntN(20)) * time.Millisecond
 		c.b.mu.Unlock()
+		if mute {
+			continue
+		}
 		if swallow {
 			select {
 			case c.lost <- errors.New("connection reset"):

@@ -9,9 +9,9 @@ import (
 	"edgepost/scripts/brokers"
 )
 
-// election is far longer than a quorum queue takes to find its leader. In RabbitMQ 3.10 one that anybody asks for
-// something in the first moments after a kill never finds it: its log says "leader call - leader not known", its state is
-// unknown, and nothing that is sent there is confirmed any more.
+// election is a rest for a broker that has just started. Quorum queues of RabbitMQ 3.10 were seen without a leader for
+// good after a kill ("leader call - leader not known" in its log); whether that comes from clients that ask early is not
+// known, and the rest alone did not prevent it.
 const election = 5 * time.Second
 
 func rabbitmq() upstream {

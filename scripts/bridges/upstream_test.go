@@ -31,7 +31,7 @@ type upstream struct {
 
 // upstreams are the rows. Those behind UPSTREAMS=all were not seen to pass every scenario with 20,000 messages yet: over
 // STOMP ActiveMQ 5 was with 1,000, but for the outage; RabbitMQ's connector passes all with 2,000 but the killed broker,
-// whose quorum queues stand still afterwards (see election); the others were seen with nothing failing.
+// after which a quorum queue was seen to stand still (see election); the others were seen with nothing failing.
 func upstreams() []upstream {
 	rows := []upstream{mosquitto()}
 	if os.Getenv("UPSTREAMS") != "all" {

@@ -135,6 +135,11 @@ func (d *dialer) Dial(ctx context.Context, to bridge.Target) (_ bridge.Conn, err
 			return nil, explain(err)
 		}
 	}
+	for _, ch := range []*channel{c.up, c.down} {
+		if ch != nil && !ch.stop() {
+			return nil, context.Cause(ctx)
+		}
+	}
 	return c, nil
 }
 
@@ -158,20 +163,21 @@ func (d *dialer) channel(ctx context.Context, to *url.URL, way string) (*channel
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = wire.Close() }) // the library's handshake knows no context
-	defer stop()
+	stop := context.AfterFunc(ctx, func() { _ = wire.Close() })
 	b := newBounded(wire)
 	conn, err := amqp.Open(b, conf)
 	if err != nil {
+		stop()
 		_ = wire.Close()
 		return nil, d.refusal(err)
 	}
 	ch, err := conn.Channel()
 	if err != nil {
+		stop()
 		_ = wire.Close()
 		return nil, explain(err)
 	}
-	return &channel{Channel: ch, conn: conn, wire: b, closed: ch.NotifyClose(make(chan *amqp.Error, 1))}, nil
+	return &channel{Channel: ch, conn: conn, wire: b, stop: stop, closed: ch.NotifyClose(make(chan *amqp.Error, 1))}, nil
 }
 
 // channel is one connection and its channel.
@@ -180,6 +186,10 @@ type channel struct {
 	conn   *amqp.Connection
 	wire   *bounded
 	closed chan *amqp.Error
+
+	// stop keeps the wire open from now on; until then it ends with the context of the dialling, of which neither the
+	// library's handshake nor its calls know: a queue without a leader answers none. false: it ended before.
+	stop func() bool
 }
 
 // conn is one epoch. It implements [bridge.Conn].
