@@ -97,6 +97,8 @@ func TestLifeOfABridge(t *testing.T) {
 	g.publish(0, 10)
 	wait(t, "the others pass", func() bool { k, _ := got.count(10); return k == 10 })
 	wait(t, "the large one is a dead letter", func() bool { text, _ := g.run("dead", "list"); return strings.Contains(text, "max_message is 600") })
+	// A subscriber may have a message before the gateway has its confirmation.
+	wait(t, "the others are confirmed", func() bool { return g.bridge().Owed == 0 })
 
 	if text, err := g.run("bridge", "pause", "up"); err != nil {
 		t.Fatal(text)
@@ -117,7 +119,7 @@ func TestLifeOfABridge(t *testing.T) {
 	if text, err := g.run("bridge", "resume", "up"); err != nil {
 		t.Fatal(text)
 	}
-	wait(t, "what it owed comes", func() bool { k, _ := got.count(20); return k == 20 })
+	wait(t, "what it owed comes", func() bool { k, _ := got.count(20); return k == 20 && g.bridge().Owed == 0 })
 
 	if text, err := g.run("bridge", "rewind", "up", "-since", "10m"); err != nil {
 		t.Fatal(text)

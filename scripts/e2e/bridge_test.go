@@ -154,6 +154,7 @@ func newBridgeRun(t *testing.T, up *upstream, n int, full bool) *bridgeRun {
 	}
 	r.g.args = append(r.g.args, "-config", file)
 	r.g.start()
+	within(t, time.Minute, "the bridge is connected: it reads from the end that it finds", func() bool { return r.g.bridge("central").State == "connected" })
 	r.lamp = r.g.api(r.g.addDevice("lamp"))
 	return r
 }
