@@ -17,6 +17,7 @@ test("tree and tail, the difference, a curve, pause, other formats", async ({ in
   await accessible(page);
 
   await page.getByRole("button", { name: "Pause" }).click();
+  await expect(page.getByRole("button", { name: "Go on" })).toBeVisible();
   await gateway.send("device/meter9/out/power", { watt: 999 });
   await page.waitForTimeout(600);
   await expect(page.locator(".legend")).toContainText("500");

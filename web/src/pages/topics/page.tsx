@@ -27,7 +27,10 @@ export function Topics({ query }: { query: Record<string, string> }) {
     setTyped(filter);
     setGap(false);
   }, [filter]);
-  useStream(filter, !paused, { onMessage: (m) => fresh.current.push(m), onLink: setUp, onGap: () => setGap(true) });
+  const onMessage = (m: Message) => {
+    if (!paused) fresh.current.push(m); // the stream ends a frame after the button
+  };
+  useStream(filter, !paused, { onMessage, onLink: setUp, onGap: () => setGap(true) });
   useEffect(() => {
     const timer = setInterval(() => {
       if (fresh.current.length === 0) return;
