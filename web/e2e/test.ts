@@ -53,6 +53,9 @@ export const test = base.extend<{ inside: Page; quiet: undefined }, { gateway: G
 export async function accessible(page: Page): Promise<void> {
   await page.evaluate(axe);
   const found = await page.evaluate(async () => {
+    // What fades in has little contrast until it is there.
+    const ends = document.getAnimations().filter((a) => Number.isFinite(a.effect?.getComputedTiming().endTime));
+    await Promise.allSettled(ends.map((a) => a.finished));
     const run = (
       globalThis as unknown as { axe: { run: (c: unknown, o: unknown) => Promise<{ violations: Violation[] }> } }
     ).axe.run;
