@@ -54,7 +54,7 @@ unit32: ## the storage packages on 32 bits
 	GOARCH=386 CGO_ENABLED=0 go test -short -timeout 10m $(WORD32)
 
 e2e: ## the real binary against curl, browsers' protocols, bad input and kill -9
-	go test -timeout 20m -count 1 ./scripts/e2e
+	@scripts/again -timeout 20m -count 1 ./scripts/e2e
 
 arch: ## the storage's and the core's tests as 32-bit ARM and MIPS of both byte orders, under an emulator; 386 is unit32
 	@scripts/arch
@@ -63,10 +63,10 @@ arch-short: ## the same on the strangest of them: 32 bits, big-endian
 	@scripts/arch mips
 
 bridges: # the bridges against real brokers that are killed and networks that fail
-	go test -timeout 15m -count 1 ./scripts/bridges
+	@scripts/again -timeout 15m -count 1 ./scripts/bridges
 
 faults: ## of disk, power, clock and peers against the real binary, each for seconds
-	go test -timeout 15m -count 1 ./scripts/torture
+	@scripts/again -timeout 15m -count 1 ./scripts/torture
 
 torture: ## the same faults for hours; RUN=regexp chooses tests, SEED and ROUNDS repeat one
 	TORTURE=1 go test -timeout 24h -count 1 -v -run '$(RUN)' ./scripts/torture
