@@ -4,7 +4,6 @@ package rabbitmq
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -27,9 +26,9 @@ func Kind() bridge.Kind {
 			{Name: "queue_type", Help: "quorum or classic: make the queues of down.from; default: they must exist"},
 			{Name: "bind", Help: "routing keys to bind the queues made with, separated by spaces; ${gw} is the gateway's name"},
 			{Name: "dead_letters", Help: "exchange where the queues made put what is rejected; default: nowhere, it is dropped"},
-			{Name: "delivery_limit", Help: "deliveries of one message by a quorum queue made, before the dead letters; default 10"},
-			{Name: "prefetch", Help: "messages of each queue on their way here, 1 to 1000; default 64"},
-			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and a half of it; default 30"},
+			{Name: "delivery_limit", Most: 1000, Help: "deliveries of one message by a quorum queue made, before the dead letters; default 10"},
+			{Name: "prefetch", Most: 1000, Help: "messages of each queue on their way here, 1 to 1000; default 64"},
+			{Name: "keep_alive", Most: 3600, Help: "seconds, 1 to 3600; a half-open connection is noticed within this and a half of it; default 30"},
 		},
 	}
 }
@@ -44,35 +43,11 @@ func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
 	if _, err := mapping.ParseTemplate(c.Options["bind"], mapping.Gateway, mapping.Bridge); err != nil {
 		mistake("options.bind", "%s", err)
 	}
-	for _, o := range numbers {
-		if _, err := number(c, o); err != nil {
-			mistake("options."+o.name, "%s", err)
-		}
-	}
 	for i, s := range c.URLs {
 		if _, err := vhost(s); err != nil {
 			mistake("urls["+strconv.Itoa(i)+"]", "%s", err)
 		}
 	}
-}
-
-type numeric struct {
-	name      string
-	def, most int
-}
-
-var numbers = []numeric{{"prefetch", 64, 1000}, {"keep_alive", 30, 3600}, {"delivery_limit", 10, 1000}} // never written
-
-func number(c *bridge.Config, o numeric) (int, error) {
-	s := c.Options[o.name]
-	if s == "" {
-		return o.def, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > o.most {
-		return 0, fmt.Errorf("%.40q is out of range; 1 to %d", s, o.most)
-	}
-	return n, nil
 }
 
 // vhost is the path of an address: amqp://host/name, "/" without one.
@@ -96,11 +71,8 @@ func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
 	if s, ok := c.Options["exchange"]; ok {
 		d.exchange = s
 	}
-	var errs [3]error
-	d.prefetch, errs[0] = number(c, numbers[0])
-	d.alive, errs[1] = number(c, numbers[1])
-	d.limit, errs[2] = number(c, numbers[2])
-	return d, errors.Join(errs[:]...)
+	d.prefetch, d.alive, d.limit = c.Number("prefetch", 64), c.Number("keep_alive", 30), c.Number("delivery_limit", 10)
+	return d, nil
 }
 
 // dialer implements [bridge.Dialer].

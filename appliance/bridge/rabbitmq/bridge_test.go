@@ -147,10 +147,10 @@ func TestVirtualHosts(t *testing.T) {
 }
 
 func TestMistakes(t *testing.T) {
-	c := bridge.Config{URLs: []string{"amqp://h/a/b"}, Options: map[string]string{"queue_type": "stream", "bind": "a.${topic}", "prefetch": "0", "keep_alive": "x", "delivery_limit": "1001"}}
+	c := bridge.Config{Name: "b", Kind: "rabbitmq", URLs: []string{"amqp://h/a/b"}, Options: map[string]string{"queue_type": "stream", "bind": "a.${topic}", "prefetch": "0", "keep_alive": "x", "delivery_limit": "1001"}}
 	c.Up.To = "ep.${topic}"
 	got := map[string]bool{}
-	check(&c, func(key, _ string, _ ...any) { got[key] = true })
+	c.Check([]bridge.Kind{Kind()}, func(key, _ string, _ ...any) { got[key] = true })
 	for _, key := range []string{"up.to", "urls[0]", "options.queue_type", "options.bind", "options.prefetch", "options.keep_alive", "options.delivery_limit"} {
 		if !got[key] {
 			t.Errorf("%s passes", key)

@@ -4,9 +4,6 @@ package stomp
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,8 +21,8 @@ func Kind() bridge.Kind {
 			{Name: "destination", Help: "queue or topic, for Artemis, whose addresses do not say it; default: nothing is said"},
 			{Name: "durable", Help: "name of a durable subscription; topics are read through it; default: none"},
 			{Name: "client_id", Help: "what a durable subscription belongs to; default edgepost-<gateway>-<bridge>"},
-			{Name: "prefetch", Help: "messages of each destination on their way here, 1 to 1000; default 64"},
-			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within twice this and a second; default 30"},
+			{Name: "prefetch", Most: 1000, Help: "messages of each destination on their way here, 1 to 1000; default 64"},
+			{Name: "keep_alive", Most: 3600, Help: "seconds, 1 to 3600; a half-open connection is noticed within twice this and a second; default 30"},
 		},
 	}
 }
@@ -37,24 +34,6 @@ func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
 	if s := c.Options["destination"]; s != "" && s != "queue" && s != "topic" {
 		mistake("options.destination", "%.40q is neither queue nor topic", s)
 	}
-	if _, err := number(c, "prefetch", 64, 1000); err != nil {
-		mistake("options.prefetch", "%s", err)
-	}
-	if _, err := number(c, "keep_alive", 30, 3600); err != nil {
-		mistake("options.keep_alive", "%s", err)
-	}
-}
-
-func number(c *bridge.Config, name string, def, most int) (int, error) {
-	s := c.Options[name]
-	if s == "" {
-		return def, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > most {
-		return 0, fmt.Errorf("%.40q is out of range; 1 to %d", s, most)
-	}
-	return n, nil
 }
 
 func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
@@ -65,11 +44,8 @@ func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
 	if d.id == "" {
 		d.id = "edgepost-" + here.Gateway + "-" + c.Name
 	}
-	var err, err2 error
-	d.prefetch, err = number(c, "prefetch", 64, 1000)
-	alive, err2 := number(c, "keep_alive", 30, 3600)
-	d.alive = time.Duration(alive) * time.Second
-	return d, errors.Join(err, err2)
+	d.prefetch, d.alive = c.Number("prefetch", 64), time.Duration(c.Number("keep_alive", 30))*time.Second
+	return d, nil
 }
 
 // dialer implements [bridge.Dialer].

@@ -298,10 +298,10 @@ func TestErrorsSayWhatCanHelp(t *testing.T) {
 }
 
 func TestMistakes(t *testing.T) {
-	c := bridge.Config{Up: bridge.Up{Filters: []message.Filter{"#"}}, Options: map[string]string{"destination": "stack", "prefetch": "1001", "keep_alive": "0"}}
+	c := bridge.Config{Name: "b", Kind: "stomp", URLs: []string{"stomp://h"}, Up: bridge.Up{Filters: []message.Filter{"#"}}, Options: map[string]string{"destination": "stack", "prefetch": "1001", "keep_alive": "0"}}
 	full := c.WithDefaults()
 	got := map[string]bool{}
-	check(&full, func(key, _ string, _ ...any) { got[key] = true })
+	full.Check([]bridge.Kind{Kind()}, func(key, _ string, _ ...any) { got[key] = true })
 	for _, key := range []string{"up.to", "options.destination", "options.prefetch", "options.keep_alive"} {
 		if !got[key] {
 			t.Errorf("%s passes", key)
