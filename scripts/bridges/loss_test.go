@@ -64,15 +64,8 @@ func scenarios() []scenario {
 
 func (w *world) startBroker() {
 	w.t.Helper()
-	if w.u.rest > 0 {
-		w.p.become(cut)
-	}
 	if err := w.b.Start(); err != nil {
 		w.t.Fatal(err)
-	}
-	if w.u.rest > 0 {
-		time.Sleep(w.u.rest)
-		w.p.become(whole)
 	}
 }
 
@@ -109,6 +102,7 @@ func loss(t *testing.T, u upstream, s scenario) []string {
 	w.g.start()
 	defer u.read(t, b.Addr(u.protocol), w.up)()
 	wait(t, "the bridge is connected", func() bool { return w.g.bridge().State == "connected" })
+	time.Sleep(u.settle)
 	begin := time.Now()
 	from := 0
 	if s.before != nil {

@@ -103,7 +103,7 @@ func (d *dialer) Dial(ctx context.Context, to bridge.Target) (_ bridge.Conn, err
 		if c.down, err = d.channel(ctx, to.URL, "down"); err != nil {
 			return nil, err
 		}
-		if err := c.readyDown(to.Probe); err != nil {
+		if err := c.readyDown(ctx, to.Probe); err != nil {
 			return nil, explain(err)
 		}
 	}

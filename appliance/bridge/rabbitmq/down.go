@@ -3,6 +3,8 @@
 package rabbitmq
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,7 +25,7 @@ type source struct {
 }
 
 // readyDown makes the queues, where it is to, and reads them. A probe only looks.
-func (c *conn) readyDown(probe bool) error {
+func (c *conn) readyDown(ctx context.Context, probe bool) error {
 	if err := c.down.Qos(c.d.prefetch, 0, false); err != nil {
 		return err
 	}
@@ -39,19 +41,26 @@ func (c *conn) readyDown(probe bool) error {
 		}
 	}()
 	for _, queue := range c.d.c.Down.From {
-		if err := c.declare(queue, probe); err != nil {
-			return fmt.Errorf("queue %.80q: %w", queue, err)
+		err := c.read(queue, probe)
+		if err != nil && ctx.Err() != nil { // that closed the wire; the library's error only says so
+			err = errors.New("it does not answer; is it a quorum queue without a leader? See rabbitmq-queues quorum_status")
 		}
-		if probe {
-			continue
-		}
-		ch, err := c.down.Consume(queue, queue, false, false, false, false, nil)
 		if err != nil {
 			return fmt.Errorf("queue %.80q: %w", queue, err)
 		}
-		c.sources = append(c.sources, source{queue, ch})
 	}
 	return nil
+}
+
+func (c *conn) read(queue string, probe bool) error {
+	if err := c.declare(queue, probe); err != nil || probe {
+		return err
+	}
+	ch, err := c.down.Consume(queue, queue, false, false, false, false, nil)
+	if err == nil {
+		c.sources = append(c.sources, source{queue, ch})
+	}
+	return err
 }
 
 func (c *conn) declare(queue string, probe bool) error {
