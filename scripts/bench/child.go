@@ -36,6 +36,8 @@ func child(name string, args []string) error {
 		return bareFan(a)
 	case "bare-idle":
 		return bareIdle(a)
+	case "http-sink":
+		return httpSink(a)
 	case "cgroup":
 		return enterGroup(args)
 	}

@@ -1,7 +1,7 @@
 // Command bench measures edgepost against what DESIGN §10 promises, and beside peers (NATS 2.15.2,
-// Mosquitto) in the same run. `make bench` builds bin/edgepost and runs it; by hand:
+// Mosquitto, the libraries of the bridges) in the same run. `make bench` builds bin/edgepost and runs it; by hand:
 //
-//	go run . -binary ../../bin/edgepost [-run REGEXP] [-time 3s] [-quick] [-publishers 1,8,64,256] [-json FILE] [-dir DIR]
+//	go run . -binary ../../bin/edgepost [-run REGEXP] [-time 3s] [-quick] [-publishers 1,8,64,256] [-connectors mqtt,kafka,…] [-json FILE] [-dir DIR]
 //
 // It prints Markdown tables, and with -json writes every figure it took. It asserts nothing: a miss
 // is a line to read, never a failed build.
@@ -26,6 +26,11 @@
 //     acknowledge from memory; those rows say so.
 //   - "fdatasync of 4 KiB" is the bare limit of the disk for one publisher: an overwrite of zeros that
 //     are there already, nothing else.
+//   - Each bridge has a real broker of its own (package brokers; one that is not installed is a line that begins with SKIP) and stands
+//     beside the library of its connector alone: the same broker, events, window and acknowledgment, in this process. A broker's own rate
+//     bounds both, so the ratio may be 1 where the gateway does much more.
+//   - "bridges-outage" publishes an hour's messages, 3.6 million, as fast as they go in. With -time of a minute or more it takes that
+//     long, at 1,000 a second: -run outage -time 1h.
 //   - p50 and p99 are latencies of single calls, to 3 %.
 //
 // # What runs

@@ -22,8 +22,9 @@ type bench struct {
 	span       time.Duration // of one measurement
 	quick      bool          // smaller numbers: does it run at all?
 	publishers []int
-	binary     string // edgepost
-	self       string // this program
+	connectors []string // whose bridges are measured
+	binary     string   // edgepost
+	self       string   // this program
 	disk       *disk
 	dirs       int // directories handed out
 	log        io.Writer
@@ -43,7 +44,7 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"publish", publishSection}, {"encryption", encryptionSection}, {"restart", restartSection}, {"connections", connectionsSection}, {"fanout", fanoutSection}, {"mqtt", mqttSection},
-		{"latency", latencySection}, {"growth", growthSection}, {"cgroup", cgroupSection},
+		{"latency", latencySection}, {"growth", growthSection}, {"cgroup", cgroupSection}, {"bridges", bridgesSection}, {"bridges-outage", outageSection},
 	}
 }
 
@@ -51,7 +52,7 @@ type flags struct {
 	run, json, dir, binary string
 	span                   time.Duration
 	quick                  bool
-	publishers             string
+	publishers, connectors string
 }
 
 func main() {
@@ -63,10 +64,11 @@ func main() {
 		return
 	}
 	var f flags
-	flag.StringVar(&f.run, "run", "", "run only the sections that match `REGEXP`: publish, encryption, restart, connections, fanout, mqtt, latency, growth, cgroup")
+	flag.StringVar(&f.run, "run", "", "run only the sections that match `REGEXP`: publish, encryption, restart, connections, fanout, mqtt, latency, growth, cgroup, bridges, bridges-outage")
 	flag.DurationVar(&f.span, "time", 3*time.Second, "how long one measurement takes")
 	flag.BoolVar(&f.quick, "quick", false, "small and short: does everything run? The figures mean little")
 	flag.StringVar(&f.publishers, "publishers", "1,8,64,256", "numbers of publishers, in `LIST`")
+	flag.StringVar(&f.connectors, "connectors", "mqtt,kafka,rabbitmq,amqp,stomp,webhook", "whose bridges are measured, in `LIST`")
 	flag.StringVar(&f.json, "json", "", "write all figures to `FILE`")
 	flag.StringVar(&f.dir, "dir", "", "work in `DIR` instead of the system's temporary directory")
 	flag.StringVar(&f.binary, "binary", "bin/edgepost", "the edgepost to measure")
@@ -85,7 +87,7 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return fmt.Errorf("flag -run: %w", err)
 	}
-	b := &bench{span: f.span, quick: f.quick, log: os.Stderr}
+	b := &bench{span: f.span, quick: f.quick, log: os.Stderr, connectors: strings.Split(f.connectors, ",")}
 	if f.quick {
 		b.span = min(f.span, 500*time.Millisecond)
 	}

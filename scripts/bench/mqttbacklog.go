@@ -118,7 +118,7 @@ func (b *bench) mqttDrainOf(ctx context.Context, p mqttPeer, devices, messages i
 	if err := each(ctx, devices, 16, func(i int) error { return b.owed(s, deviceName(i), "bench/"+deviceName(i)) }); err != nil {
 		return m, err
 	}
-	if err := fillBacklog(s, devices, messages); err != nil {
+	if err := publishMQTT(ctx, s.addr, 0, messages, 0, func(i int) string { return "bench/" + deviceName(i%devices) }); err != nil {
 		return m, fmt.Errorf("fill: %w", err)
 	}
 	if err := pause(ctx, settle); err != nil {
@@ -150,24 +150,32 @@ func (b *bench) mqttDrainOf(ctx context.Context, p mqttPeer, devices, messages i
 	return m, nil
 }
 
-// fillBacklog publishes the messages, device after device, with 100 in flight.
-func fillBacklog(s *mqttServer, devices, messages int) error {
-	m, err := dialMQTT(s.addr, "filler", true, 5*time.Minute)
+// publishMQTT publishes the messages from to to-1 with QoS 1 and 100 in flight: pace a second, 0 as fast as they are answered.
+func publishMQTT(ctx context.Context, addr string, from, to, pace int, topic func(i int) string) error {
+	const window, life = 100, 30 * time.Minute
+	m, err := dialMQTT(addr, "filler", true, life)
 	if err != nil {
 		return err
 	}
 	defer m.close()
-	body := make([]byte, payloadBytes)
-	const window = 100
-	for sent, answered := 0, 0; answered < messages; {
+	body, began := benchBody(), time.Now()
+	for sent, answered := from, from; answered < to && ctx.Err() == nil; {
+		due := to
+		if pace > 0 {
+			due = min(to, from+int(time.Since(began).Seconds()*float64(pace)))
+		}
 		m.out = m.out[:0]
-		for ; sent < messages && sent-answered < window; sent++ {
-			m.out = appendPublish(m.out, "bench/"+deviceName(sent%devices), 1, uint16(sent%window+1), body)
+		for ; sent < due && sent-answered < window; sent++ {
+			m.out = appendPublish(m.out, topic(sent), 1, uint16(sent%window+1), body)
 		}
 		if len(m.out) > 0 {
 			if _, err := m.c.Write(m.out); err != nil {
 				return err
 			}
+		}
+		if sent == answered {
+			time.Sleep(time.Millisecond) // until the next is due
+			continue
 		}
 		for first := true; first || m.more(); first = false {
 			kind, _, err := m.packet()
@@ -180,5 +188,5 @@ func fillBacklog(s *mqttServer, devices, messages int) error {
 			answered++
 		}
 	}
-	return nil
+	return context.Cause(ctx)
 }
