@@ -62,7 +62,7 @@ arch: ## the storage's and the core's tests as 32-bit ARM and MIPS of both byte 
 arch-short: ## the same on the strangest of them: 32 bits, big-endian
 	@scripts/arch mips
 
-bridges: # the bridges against real brokers that are killed and networks that fail
+bridges: ## the bridges against real brokers that are killed and networks that fail; MESSAGES=20000 is the README's long run
 	@scripts/again -timeout 15m -count 1 ./scripts/bridges
 
 faults: ## of disk, power, clock and peers against the real binary, each for seconds

@@ -2,56 +2,160 @@ package bridges
 
 import (
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"edgepost/scripts/brokers"
 )
 
-// What a person gets wrong is said in words on the bridge, retried where that can help, and never ends the gateway;
-// what the program can see at the start is refused there, with the line.
-func TestBadInput(t *testing.T) {
-	b, err := brokers.New("mosquitto", t.TempDir())
-	if err != nil {
-		cannot(t, err)
+// wrong is a bridge as somebody wrote it, and what becomes of it.
+type wrong struct {
+	name   string
+	text   string // [[bridge]], named "up"
+	state  string // "" any
+	words  string // part of its error
+	hidden bool   // a test of the bridge, which changes nothing, does not see it
+	repair func() // what helps; nil: not tried
+}
+
+// bad runs all bridges on one gateway. What a person gets wrong is said in words on the bridge, retried where that can
+// help, and never ends the gateway or hurts another bridge.
+func bad(t *testing.T, list []wrong) {
+	t.Helper()
+	var text strings.Builder
+	for _, c := range list {
+		text.WriteString(with(t, c.text, `name = "up"`, `name = "`+c.name+`"`) + "\n")
 	}
-	t.Cleanup(b.Kill)
-	if err := b.Start(); err != nil {
-		t.Fatal(err)
-	}
-	addr := b.Addr("mqtt")
-	missing := filepath.Join(t.TempDir(), "none")
-	for _, c := range []struct{ name, config, state, words string }{
-		{"nobody listens", bridgeText(freeAddr(t), "", ""), "waiting", "nothing listens there"},
-		{"wrong host", bridgeText("no-such-host.invalid", "", ""), "waiting", "no-such-host.invalid"},
-		{"no password file", bridgeText(addr, `password_file = "`+missing+`"`, ""), "misconfigured", "password_file"},
-		{"TLS on a plain port", strings.Replace(bridgeText(addr, "", ""), "mqtt://", "mqtts://", 1), "", "TLS"},
-		{"no certificate in ca_file", strings.Replace(bridgeText(addr, `ca_file = "`+program+`"`, ""), "mqtt://", "mqtts://", 1), "misconfigured", "ca_file"},
-		{"another protocol", bridgeText(httpServer(t), "", ""), "", ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			g := newGateway(t, c.config)
-			g.start()
-			var got bridge
-			if !eventually(45*time.Second, func() bool {
-				got = g.bridge()
-				return got.Error != "" && strings.Contains(got.Error, c.words) && (c.state == "" || got.State == c.state || got.State == "connecting")
-			}) {
-				t.Errorf("state %q, error %q; want %q, %q", got.State, got.Error, c.state, c.words)
+	g := newGateway(t, text.String())
+	g.start()
+	var tests sync.WaitGroup // some wait half a minute for an answer
+	for _, c := range list {
+		tests.Go(func() {
+			if text, err := g.run("bridge", "test", c.name); (err == nil) != (c.state == "connected" || c.hidden) {
+				t.Errorf("%s: bridge test says %q", c.name, text)
 			}
-			if text, err := g.run("bridge", "test", "up"); err == nil {
-				t.Errorf("bridge test says %q", text)
-			}
-			g.publish(0, 1) // it goes on
 		})
+	}
+	for _, c := range list {
+		var got bridge
+		if !eventually(90*time.Second, func() bool {
+			got = g.show(c.name)
+			return strings.Contains(got.Error, c.words) && (c.state == "" || got.State == c.state)
+		}) {
+			t.Errorf("%s: state %q, error %q; want %q, %q", c.name, got.State, got.Error, c.state, c.words)
+		}
+	}
+	tests.Wait()
+	for _, c := range list {
+		if c.repair == nil {
+			continue
+		}
+		c.repair()
+		if text, err := g.run("bridge", "resume", c.name); err != nil { // it would try again by itself, but seldom
+			t.Error(text)
+		}
+		wait(t, c.name+" connects after the repair", func() bool { return g.show(c.name).State == "connected" })
+	}
+	g.publish(0, 1) // it goes on
+}
+
+// with is a text with one thing changed.
+func with(t *testing.T, text, is, instead string) string {
+	t.Helper()
+	changed := strings.Replace(text, is, instead, 1)
+	if changed == text {
+		t.Fatalf("there is no %q in\n%s", is, text)
+	}
+	return changed
+}
+
+func TestBadMosquitto(t *testing.T) {
+	addr := startBroker(t, "mosquitto").Addr("mqtt")
+	missing := filepath.Join(t.TempDir(), "none")
+	text := func(addr, keys string) string {
+		return "[[bridge]]\nname = \"up\"\nkind = \"mqtt\"\nurls = [\"mqtt://" + addr + "\"]\n" + keys + "\n[bridge.up]\nfilters = [\"device/+/out/#\"]\n"
+	}
+	secure := func(keys string) string { return with(t, text(addr, keys), "mqtt://", "mqtts://") }
+	bad(t, []wrong{
+		{name: "right", text: text(addr, ""), state: "connected"},
+		{name: "nobody-listens", text: text(freeAddr(t), ""), state: "waiting", words: "nothing listens there"},
+		{name: "wrong-host", text: text("no-such-host.invalid", ""), state: "waiting", words: "no-such-host.invalid"},
+		{name: "no-password-file", text: text(addr, `password_file = "`+missing+`"`), state: "misconfigured", words: "password_file"},
+		{name: "TLS-on-a-plain-port", text: secure(""), words: "TLS"},
+		{name: "no-certificate-in-ca_file", text: secure(`ca_file = "` + program + `"`), state: "misconfigured", words: "ca_file"},
+		{name: "another-protocol", text: text(httpServer(t), ""), state: "waiting"},
+	})
+}
+
+func TestBadRabbitMQ(t *testing.T) {
+	addr := startBroker(t, "rabbitmq").Addr("amqp091")
+	rabbitQueue(t, addr, "made")
+	text := rabbitmq().config(addr)
+	bad(t, []wrong{
+		{name: "right", text: text, state: "connected"},
+		{name: "wrong-user", text: with(t, text, `username = "edge"`, `username = "nobody"`), state: "misconfigured", words: `log-in of user "nobody"`},
+		{name: "virtual-host", text: with(t, text, addr, addr+"/none"), state: "misconfigured", words: "virtual host"},
+		{name: "TLS-on-a-plain-port", text: with(t, text, "amqp://", "amqps://"), state: "misconfigured", words: "does not speak TLS"},
+		// The queue is not made then.
+		{name: "missing-queue", text: with(t, with(t, text, "queue_type = \"quorum\"\n", ""), "ep.down", "ep.none"), state: "misconfigured", words: "no queue 'ep.none'"},
+		{name: "missing-exchange", text: with(t, text, "[bridge.options]", "[bridge.options]\nexchange = \"none\""), state: "misconfigured", words: "no exchange 'none'"},
+		{name: "another-type", text: with(t, with(t, text, `"quorum"`, `"classic"`), "ep.down", "made"), state: "misconfigured", words: "it was made otherwise", hidden: true},
+		{name: "another-protocol", text: with(t, text, addr, httpServer(t)), words: "does it speak AMQP"},
+		{name: "nobody-listens", text: with(t, text, addr, freeAddr(t)), state: "waiting", words: "nothing listens there"},
+	})
+}
+
+func TestBadSTOMP(t *testing.T) {
+	addr := startBroker(t, "activemq-debian").Addr("stomp")
+	text := stomp("", "", "/queue/ep.up", "/queue/ep.down", "").config(addr)
+	bad(t, []wrong{
+		{name: "right", text: text, state: "connected"},
+		{name: "wrong-user", text: with(t, text, `username = "edge"`, `username = "nobody"`), state: "misconfigured", words: `refuses user "nobody": `},
+		{name: "TLS-on-a-plain-port", text: with(t, text, "stomp://", "stomps://"), words: "TLS"},
+		{name: "another-protocol", text: with(t, text, addr, httpServer(t)), words: "is it STOMP"},
+		{name: "nobody-listens", text: with(t, text, addr, freeAddr(t)), state: "waiting", words: "nothing listens there"},
+	})
+}
+
+func TestBadArtemis(t *testing.T) {
+	addr := startBroker(t, "artemis").Addr("amqp")
+	text := amqp1("", "", "").config(addr)
+	bad(t, append(badAMQP(t, addr, text),
+		// It says nothing at all to TLS where it expects none.
+		wrong{name: "TLS-on-a-plain-port", text: with(t, text, "amqp://", "amqps://"), state: "waiting", words: "no answer"},
+		wrong{name: "missing-queue", text: with(t, text, `"ep.up"`, `"strict.none"`), state: "misconfigured", words: "create the queue"}, // ActiveMQ makes every queue
+	))
+}
+
+func TestBadActiveMQ(t *testing.T) {
+	addr := startBroker(t, "activemq").Addr("amqp")
+	text := amqp1("", "", "").config(addr)
+	bad(t, append(badAMQP(t, addr, text),
+		wrong{name: "TLS-on-a-plain-port", text: with(t, text, "amqp://", "amqps://"), state: "misconfigured", words: "does not speak TLS"},
+	))
+}
+
+func badAMQP(t *testing.T, addr, text string) []wrong {
+	t.Helper()
+	return []wrong{
+		{name: "right", text: text, state: "connected"},
+		{name: "templated", text: with(t, text, `"ep.up"`, `"ep.${device}"`), state: "connected"},
+		{name: "wrong-password", text: with(t, text, "PASSWORD_FILE", secretFile(t, "wrong")), state: "misconfigured", words: "password_file"},
+		{name: "nobody-listens", text: with(t, text, addr, freeAddr(t)), state: "waiting", words: "nothing listens there"},
 	}
 }
 
-func bridgeText(addr, keys, options string) string {
-	return "[[bridge]]\nname = \"up\"\nkind = \"mqtt\"\nurls = [\"mqtt://" + addr + "\"]\n" + keys + "\n[bridge.up]\nfilters = [\"device/+/out/#\"]\n" + options
+// startBroker is a broker that runs until the test ends.
+func startBroker(t *testing.T, name string) *brokers.Broker {
+	t.Helper()
+	b := newBroker(t, name)
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // httpServer answers everything with HTTP.
@@ -73,67 +177,4 @@ func httpServer(t *testing.T) string {
 		}
 	}()
 	return l.Addr().String()
-}
-
-// A message that the broker would drop is a dead letter here, and keeps up nobody; a bridge made over the API is there
-// after a restart, and one that leaves the file keeps what it owes.
-func TestLifeOfABridge(t *testing.T) {
-	b, err := brokers.New("mosquitto", t.TempDir())
-	if err != nil {
-		cannot(t, err)
-	}
-	t.Cleanup(b.Kill)
-	if err := b.Start(); err != nil {
-		t.Fatal(err)
-	}
-	got := newTally()
-	defer mqttRead(t, b.Addr("mqtt"), got)()
-	text := strings.Replace(mosquitto().config(b.Addr("mqtt")), "keep_alive = 2", "max_message = 600", 1)
-	g := newGateway(t, text)
-	g.start()
-	if text, err := g.run("send", "device/d1/out/n", strings.Repeat("x", 1000)); err != nil {
-		t.Fatal(text)
-	}
-	g.publish(0, 10)
-	wait(t, "the others pass", func() bool { k, _ := got.count(10); return k == 10 })
-	wait(t, "the large one is a dead letter", func() bool { text, _ := g.run("dead", "list"); return strings.Contains(text, "max_message is 600") })
-	// A subscriber may have a message before the gateway has its confirmation.
-	wait(t, "the others are confirmed", func() bool { return g.bridge().Owed == 0 })
-
-	if text, err := g.run("bridge", "pause", "up"); err != nil {
-		t.Fatal(text)
-	}
-	g.publish(10, 20)
-	g.stop()
-	g.configure("") // it leaves the file
-	g.start()
-	if list, _ := g.run("bridge", "list"); !strings.Contains(list, "orphaned") || !strings.Contains(list, "10") {
-		t.Errorf("a bridge that left the file: %s", list)
-	}
-	g.stop()
-	g.configure(text)
-	g.start()
-	if s := g.bridge(); s.State != "paused" || s.Owed != 10 {
-		t.Errorf("it is back: %+v", s)
-	}
-	if text, err := g.run("bridge", "resume", "up"); err != nil {
-		t.Fatal(text)
-	}
-	wait(t, "what it owed comes", func() bool { k, _ := got.count(20); return k == 20 && g.bridge().Owed == 0 })
-
-	if text, err := g.run("bridge", "rewind", "up", "-since", "10m"); err != nil {
-		t.Fatal(text)
-	}
-	wait(t, "everything comes again", func() bool { _, again := got.count(20); return again >= 20 && g.bridge().Owed == 0 })
-	if text, err := g.run("bridge", "pause", "up"); err != nil {
-		t.Fatal(text)
-	}
-	g.publish(20, 25)
-	if n, err := g.run("bridge", "skip", "up"); err != nil || n != "5" {
-		t.Errorf("skipped %s", n)
-	}
-	if text, err := g.run("bridge", "test", "up"); err != nil {
-		t.Error(text)
-	}
-	_ = os.Remove(g.file)
 }

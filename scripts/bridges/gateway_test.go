@@ -78,15 +78,21 @@ func newGateway(t *testing.T, bridge string) *gateway {
 
 func (g *gateway) configure(bridge string) {
 	g.t.Helper()
-	secret := filepath.Join(filepath.Dir(g.file), "password")
-	if err := os.WriteFile(secret, []byte(brokers.Password), 0o600); err != nil {
-		g.t.Fatal(err)
-	}
-	bridge = strings.ReplaceAll(bridge, "PASSWORD_FILE", secret)
+	bridge = strings.ReplaceAll(bridge, "PASSWORD_FILE", secretFile(g.t, brokers.Password))
 	text := "[access.anonymous]\npublish = [\"#\"]\nsubscribe = [\"#\"]\n[storage]\nmax_bytes = \"512MiB\"\n" + bridge
 	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
 		g.t.Fatal(err)
 	}
+}
+
+// secretFile is a file with a secret.
+func secretFile(t *testing.T, secret string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 func freeAddr(t *testing.T) string {
@@ -145,8 +151,10 @@ type bridge struct {
 	Counters map[string]int64 `json:"counters"`
 }
 
-func (g *gateway) bridge() (b bridge) {
-	text, err := g.run("bridge", "show", "up", "-json")
+func (g *gateway) bridge() bridge { return g.show("up") }
+
+func (g *gateway) show(name string) (b bridge) {
+	text, err := g.run("bridge", "show", name, "-json")
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &b)
 	}
@@ -167,7 +175,7 @@ func (g *gateway) publish(from, to int) {
 			if n == at {
 				sep = "["
 			}
-			fmt.Fprintf(&b, `%s{"specversion":"1.0","id":"%d","source":"/test","type":"t","subject":"device/d1/out/n","datacontenttype":"application/json","data":{"n":%d}}`, sep, n, n)
+			fmt.Fprintf(&b, `%s{"specversion":"1.0","id":"%d","source":"/test","type":"t","subject":"device/d1/out/n","datacontenttype":"application/json","data":%s}`, sep, n, plain(n))
 		}
 		b.WriteByte(']')
 		for {
@@ -187,14 +195,19 @@ func (g *gateway) publish(from, to int) {
 	}
 }
 
-// stored counts the messages that came in, by number.
-func (g *gateway) stored() *tally {
-	g.t.Helper()
-	got := newTally()
-	for after := ""; ; {
-		r, err := g.http.Get("http://" + g.addr + "/v1/messages?topic=cmd/%23&limit=1000&after=" + after)
+// history counts the messages that came in, by number, and reads on where it stopped.
+type history struct {
+	*tally
+	g     *gateway
+	after string
+}
+
+func (h *history) read() {
+	h.g.t.Helper()
+	for {
+		r, err := h.g.http.Get("http://" + h.g.addr + "/v1/messages?topic=cmd/%23&limit=1000&after=" + h.after)
 		if err != nil {
-			g.t.Fatal(err)
+			h.g.t.Fatal(err)
 		}
 		var page struct {
 			Messages []json.RawMessage `json:"messages"`
@@ -203,15 +216,15 @@ func (g *gateway) stored() *tally {
 		err = json.NewDecoder(r.Body).Decode(&page)
 		r.Body.Close()
 		if err != nil {
-			g.t.Fatal(err)
+			h.g.t.Fatal(err)
 		}
 		for _, m := range page.Messages {
-			got.add(string(m))
+			h.add(string(m))
 		}
-		if len(page.Messages) == 0 {
-			return got
+		if len(page.Messages) == 0 || page.Next == "" {
+			return
 		}
-		after = page.Next
+		h.after = page.Next
 	}
 }
 
@@ -223,32 +236,65 @@ type tally struct {
 
 func newTally() *tally { return &tally{times: make(map[int]int)} }
 
-// add finds the number in a body.
-func (c *tally) add(body string) {
-	var n int
-	i := strings.LastIndex(body, `"n":`)
-	if i < 0 {
-		return
-	}
-	if _, err := fmt.Sscanf(body[i+4:], "%d", &n); err != nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.times[n]++
+// plain is a numbered body, event a numbered CloudEvent around it.
+func plain(n int) string { return fmt.Sprintf(`{"n":%d}`, n) }
+
+func event(n int) string {
+	return fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/other","type":"t","datacontenttype":"application/json","data":%s}`, n, plain(n))
 }
 
-// count is how many different ones of the first most came, and how many came again.
-func (c *tally) count(most int) (different, again int) {
+// add counts a body.
+func (c *tally) add(body string) {
+	if n, ok := number(body); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.times[n]++
+	}
+}
+
+// redelivered counts a body that the broker itself brings again, or may.
+func (c *tally) redelivered(body string) {
+	if n, ok := number(body); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.times[n] = max(c.times[n], 1)
+	}
+}
+
+// number finds the number in what holds [plain], as it is or quoted.
+func number(body string) (n int, ok bool) {
+	body = strings.ReplaceAll(body, `\`, "")
+	i := strings.LastIndex(body, `"n":`)
+	if i < 0 {
+		return 0, false
+	}
+	_, err := fmt.Sscanf(body[i+4:], "%d", &n)
+	return n, err == nil
+}
+
+// count is how many different numbers of from…to came, and how many came again.
+func (c *tally) count(from, to int) (different, again int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for n, k := range c.times {
-		if n < most {
+	for n := from; n < to; n++ {
+		if k := c.times[n]; k > 0 {
 			different++
 			again += k - 1
 		}
 	}
 	return different, again
+}
+
+// missing are the first numbers that did not come.
+func (c *tally) missing(from, to int) (list []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n := from; n < to && len(list) < 20; n++ {
+		if c.times[n] == 0 {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // wait polls until it is so; two minutes are far more than any of it takes.

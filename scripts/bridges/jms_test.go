@@ -15,14 +15,7 @@ import (
 // TestJMS has a Java application read what the gateway sends to ActiveMQ over STOMP: each message is what JMS calls it,
 // and a selector finds one by an event's attribute.
 func TestJMS(t *testing.T) {
-	b, err := brokers.New("activemq-debian", t.TempDir())
-	if err != nil {
-		cannot(t, err)
-	}
-	t.Cleanup(b.Kill)
-	if err := b.Start(); err != nil {
-		t.Fatal(err)
-	}
+	b := startBroker(t, "activemq-debian")
 	lines := jmsConsumer(t, "tcp://"+b.Addr("tcp"), "ep.up.d1", "JMSXGroupID = 'd1' AND cloudEvents_subject LIKE 'device/d1/%'")
 	g := newGateway(t, strings.ReplaceAll(stomp("", "", "/queue/ep.up.${device}", "/queue/ep.down", "").config(b.Addr("stomp")), "keep_alive = 2", ""))
 	g.start()

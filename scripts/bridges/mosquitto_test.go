@@ -10,7 +10,7 @@ import (
 
 func mosquitto() upstream {
 	return upstream{
-		name: "mqtt", broker: "mosquitto", protocol: "mqtt", read: mqttRead, write: mqttWrite,
+		name: "Mosquitto 2, saving once a second", broker: "mosquitto", protocol: "mqtt", read: mqttRead, write: mqttWrite,
 		forgets: "Mosquitto keeps what it acknowledged in memory until it saves, here once a second",
 		config: func(addr string) string {
 			return `[[bridge]]
@@ -29,6 +29,8 @@ keep_alive = 2
 		},
 	}
 }
+
+func TestLossMosquitto(t *testing.T) { testLoss(t, mosquitto()) }
 
 func mqttOptions(addr, id string) *paho.ClientOptions {
 	return paho.NewClientOptions().AddBroker("tcp://" + addr).SetClientID(id).SetCleanSession(false).SetMaxReconnectInterval(200 * time.Millisecond).
@@ -89,9 +91,4 @@ func mqttBurst(c paho.Client, lost chan struct{}, at, to int) int {
 		at += len(tokens)
 	}
 	return at
-}
-
-// event is a numbered CloudEvent.
-func event(n int) string {
-	return fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/other","type":"t","datacontenttype":"application/json","data":{"n":%d}}`, n, n)
 }

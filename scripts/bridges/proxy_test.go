@@ -1,7 +1,6 @@
 package bridges
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -10,13 +9,12 @@ import (
 
 // proxy is the network between a gateway and its upstream.
 type proxy struct {
-	addr string
+	addr string // where it listens
 	to   string
-	l    net.Listener
 
 	mu    sync.Mutex
 	state network
-	conns []net.Conn
+	conns map[*carried]bool
 }
 
 type network int
@@ -27,66 +25,91 @@ const (
 	silent         // nothing ends and nothing comes through: half-open
 )
 
-func newProxy(t *testing.T, to string) *proxy {
+// carried is one connection with its other half, nil in a network that was silent when it came.
+type carried struct {
+	in, out net.Conn
+	dead    bool // it was swallowed: it carries nothing any more, its end neither
+}
+
+func (c *carried) close() {
+	c.in.Close()
+	if c.out != nil {
+		c.out.Close()
+	}
+}
+
+// newProxy listens on an address, "" for any.
+func newProxy(t *testing.T, addr, to string) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{addr: l.Addr().String(), to: to, l: l}
-	go p.accept()
+	p := &proxy{addr: l.Addr().String(), to: to, conns: map[*carried]bool{}}
 	t.Cleanup(func() { l.Close(); p.become(cut) })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.carry(in)
+		}
+	}()
 	return p
 }
 
-func (p *proxy) accept() {
-	for {
-		in, err := p.l.Accept()
-		if err != nil {
-			return
+// carry dials the other half and carries bytes both ways.
+func (p *proxy) carry(in net.Conn) {
+	c := &carried{in: in}
+	p.mu.Lock()
+	state := p.state
+	p.mu.Unlock()
+	if state == whole {
+		if out, err := net.Dial("tcp", p.to); err == nil {
+			c.out = out
 		}
-		p.mu.Lock()
-		state := p.state
-		p.mu.Unlock()
-		out, err := net.Dial("tcp", p.to)
-		if err != nil || state == cut {
-			in.Close()
-			if err == nil {
-				out.Close()
-			}
-			continue
-		}
-		p.mu.Lock()
-		p.conns = append(p.conns, in, out)
-		p.mu.Unlock()
-		go p.copy(in, out)
-		go p.copy(out, in)
 	}
+	p.mu.Lock()
+	c.dead = state == silent || p.state == silent
+	if p.state == cut || c.out == nil && !c.dead {
+		p.mu.Unlock()
+		c.close()
+		return
+	}
+	p.conns[c] = true
+	p.mu.Unlock()
+	if c.out != nil {
+		go p.copy(c, in, c.out)
+	}
+	p.copy(c, c.out, in)
 }
 
-// copy carries bytes while the network is whole. What a silent network swallows is swallowed for good: its connection
-// carries nothing afterwards either.
-func (p *proxy) copy(to, from net.Conn) {
+func (p *proxy) copy(c *carried, to io.Writer, from io.Reader) {
 	b := make([]byte, 32<<10)
-	dead := false
 	for {
 		n, err := from.Read(b)
 		p.mu.Lock()
-		dead = dead || p.state == silent
+		dead := c.dead
+		if err != nil && !dead {
+			delete(p.conns, c)
+		}
 		p.mu.Unlock()
-		if !dead && n > 0 {
-			_, werr := to.Write(b[:n])
-			if err == nil {
-				err = werr
+		if n > 0 && !dead {
+			if _, werr := to.Write(b[:n]); werr != nil && err == nil {
+				continue // the other direction ends it
 			}
 		}
-		if err != nil {
-			if !dead || !errors.Is(err, io.EOF) {
-				to.Close()
-				from.Close()
-			}
-			return
+		if err == nil {
+			continue
 		}
+		if !dead {
+			c.close()
+		}
+		return
 	}
 }
 
@@ -95,14 +118,13 @@ func (p *proxy) become(n network) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state = n
-	if n != silent {
-		for _, c := range p.conns {
-			if n == cut {
-				c.Close()
-			}
+	for c := range p.conns {
+		switch n {
+		case cut:
+			c.close()
+			delete(p.conns, c)
+		case silent:
+			c.dead = true
 		}
-	}
-	if n == cut {
-		p.conns = nil
 	}
 }

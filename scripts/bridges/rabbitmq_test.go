@@ -18,8 +18,7 @@ const settle = 3 * time.Second
 
 func rabbitmq() upstream {
 	return upstream{
-		settle: settle,
-		name:   "rabbitmq", broker: "rabbitmq", protocol: "amqp091", read: rabbitRead, write: rabbitWrite,
+		name: "RabbitMQ 3.10, quorum queues", broker: "rabbitmq", protocol: "amqp091", settle: settle, read: rabbitRead, write: rabbitWrite,
 		config: func(addr string) string {
 			return `[[bridge]]
 name = "up"
@@ -41,6 +40,8 @@ keep_alive = 2
 		},
 	}
 }
+
+func TestLossRabbitMQ(t *testing.T) { testLoss(t, rabbitmq()) }
 
 // rabbit is a client for one connection; nil while there is no broker.
 func rabbit(addr string) (*amqp.Connection, *amqp.Channel) {
@@ -89,7 +90,11 @@ func rabbitRead(t *testing.T, addr string, got *tally) func() {
 	go func() {
 		for {
 			for d := range in {
-				got.add(string(d.Body))
+				if d.Redelivered {
+					got.redelivered(string(d.Body))
+				} else {
+					got.add(string(d.Body))
+				}
 				_ = d.Ack(false) // else it comes again
 			}
 			select {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -18,7 +17,7 @@ import (
 func stomp(name, broker, up, down, options string) upstream {
 	return upstream{
 		name: name, broker: broker, protocol: "stomp",
-		read:  func(t *testing.T, addr string, got *tally) func() { return stompRead(t, addr, up, options != "", got) },
+		read:  func(t *testing.T, addr string, got *tally) func() { return stompRead(addr, up, options != "", got) },
 		write: func(t *testing.T, addr string, from, to int) { stompWrite(t, addr, down, options != "", from, to) },
 		config: func(addr string) string {
 			return `[[bridge]]
@@ -38,6 +37,22 @@ keep_alive = 2
 ` + options
 		},
 	}
+}
+
+func TestLossSTOMPActiveMQ5(t *testing.T) {
+	testLoss(t, stomp("ActiveMQ Classic 5 (STOMP)", "activemq-debian", "/queue/ep.up", "/queue/ep.down", ""))
+}
+
+func TestLossSTOMPActiveMQ6(t *testing.T) {
+	testLoss(t, stomp("ActiveMQ Classic 6 (STOMP)", "activemq", "/queue/ep.up", "/queue/ep.down", ""))
+}
+
+func TestLossSTOMPArtemis(t *testing.T) {
+	testLoss(t, stomp("ActiveMQ Artemis 2 (STOMP)", "artemis", "ep.up", "ep.down", "destination = \"queue\"\n"))
+}
+
+func TestLossSTOMPRabbitMQ(t *testing.T) {
+	testLoss(t, stomp("RabbitMQ 3.10 (STOMP)", "rabbitmq", "/queue/ep.up", "/queue/ep.down", ""))
 }
 
 // stompClient is a client for one connection, as small as it can be: bodies hold no NUL, headers need no escapes.
@@ -79,19 +94,15 @@ func stompDial(addr string) (stompClient, error) {
 	return c, nil
 }
 
-func stompRead(t *testing.T, addr, queue string, artemis bool, got *tally) func() {
-	t.Helper()
+func stompRead(addr, queue string, artemis bool, got *tally) func() {
 	stop := make(chan struct{})
 	go func() {
 		for {
-			err := stompListen(addr, queue, artemis, got)
+			_ = stompListen(addr, queue, artemis, got) // the broker is away
 			select {
 			case <-stop:
 				return
 			case <-time.After(200 * time.Millisecond):
-				if !errors.Is(err, io.EOF) {
-					t.Logf("the reader: %.200v", err)
-				}
 			}
 		}
 	}()
@@ -115,7 +126,11 @@ func stompListen(addr, queue string, artemis bool, got *tally) error {
 			return err
 		}
 		if command == "MESSAGE" {
-			got.add(body)
+			if headerOf(headers, "redelivered") == "true" {
+				got.redelivered(body)
+			} else {
+				got.add(body)
+			}
 			fmt.Fprintf(c, "ACK\nid:%s\n\n\x00", strings.ReplaceAll(headerOf(headers, "ack"), ":", `\c`))
 		}
 	}

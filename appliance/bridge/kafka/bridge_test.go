@@ -280,7 +280,7 @@ func TestMissingTopics(t *testing.T) {
 	}
 }
 
-// What a real broker says to a wrong password, scripts/e2e tests: the fake one hangs up.
+// What a real broker says to a wrong password, scripts/bridges tests: the fake one hangs up.
 func TestCredentials(t *testing.T) {
 	k := cluster(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "edge", "secret"), kfake.Superuser("SCRAM-SHA-256", "edge", "secret"), kfake.Superuser("SCRAM-SHA-512", "edge", "secret"))
 	for _, secret := range []string{"secret", ""} {
