@@ -111,7 +111,7 @@ func New(cfg Config, kind Kind, o Options) (*Bridge, error) {
 	b := &Bridge{cfg: cfg, kind: kind, o: o, tries: make(map[uint64]*try), changed: make(chan struct{})}
 	b.mood.state, b.budget = Waiting, newBudget(&cfg.Up)
 	var err error
-	if b.dialer, err = kind.Open(&b.cfg, o.Here); err != nil {
+	if b.dialer, err = kind.Dialer(cfg, o.Here); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", cfg.Name, err)
 	}
 	for _, s := range cfg.URLs {
@@ -227,26 +227,21 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (progress bool, err er
 	if err := b.prepare(ctx); err != nil {
 		return false, err
 	}
-	e := newEpoch(ctx, b)
-	defer e.work.Wait()
-	defer e.end(nil)
-	t := Target{URL: u, Up: len(b.cfg.Up.Filters) > 0}
+	e := NewEpoch(ctx, &b.kind, &b.cfg, u)
 	if b.down != nil {
-		in := newIntake(e.ctx, b)
-		t.Inlet = in
-		e.work.Go(in.run) // a broker may send what waits before it has answered the subscription
-	}
-	dial, cancel := context.WithTimeout(e.ctx, dialTimeout)
-	conn, err := b.dialer.Dial(dial, t)
-	if err != nil && dial.Err() != nil && e.ctx.Err() == nil {
-		err = Errorf(Temporary, "no answer from %s within %v: %w", u.Host, dialTimeout, err)
-	}
-	cancel()
-	if err != nil {
-		return false, err
+		in := newIntake(e, b)
+		e.Inlet = in
+		e.Go(in.run) // a broker may send what waits before it has answered the subscription
 	}
 	before := b.Counters()
-	err = e.run(conn)
+	conn, err := e.Dial(b.dialer)
+	if err == nil {
+		l := &outlet{b: b, e: e, ready: make(chan struct{}, 1)}
+		l.run(conn)
+	}
+	if reason := e.End(); err == nil && !errors.Is(reason, errPaused) {
+		err = reason
+	}
 	after := b.Counters()
 	return before.Confirmed != after.Confirmed || before.Stored != after.Stored, err
 }
@@ -276,13 +271,11 @@ func (b *Bridge) prepare(ctx context.Context) error {
 func (b *Bridge) Probe(ctx context.Context) (string, error) {
 	var failed error
 	for _, u := range b.urls {
-		dial, cancel := context.WithTimeout(ctx, dialTimeout)
-		conn, err := b.dialer.Dial(dial, Target{URL: u, Probe: true, Up: len(b.cfg.Up.Filters) > 0})
-		cancel()
+		e := NewEpoch(ctx, &b.kind, &b.cfg, u)
+		e.Probe = true
+		_, err := e.Dial(b.dialer)
+		_ = e.End() // there is nothing to say: it was opened, or not
 		if err == nil {
-			done, stop := context.WithCancel(ctx)
-			stop()
-			_ = conn.Serve(done) // closes it
 			return u.Host, nil
 		}
 		failed = fmt.Errorf("%s: %w", u.Host, Classify(err))

@@ -127,7 +127,7 @@ func KindOf(kinds []Kind, name string) (Kind, bool) {
 
 // Check calls mistake for everything that is wrong; a zero field that has a default never is. key is relative to
 // the bridge: "up.filters[0]".
-func (c *Config) Check(kinds []Kind, mistake func(key, format string, args ...any)) {
+func (c *Config) Check(kinds []Kind, mistake Mistake) {
 	if err := message.CheckName("bridge name", c.Name); err != nil {
 		mistake("name", "%s", message.ProblemOf(err).Detail)
 	}
@@ -163,31 +163,38 @@ func (c *Config) Check(kinds []Kind, mistake func(key, format string, args ...an
 	}
 }
 
-func (c *Config) checkURLs(kind *Kind, mistake func(key, format string, args ...any)) {
+func (c *Config) checkURLs(kind *Kind, mistake Mistake) {
 	if len(c.URLs) == 0 {
-		mistake("urls", "it is missing; write the upstream's addresses, such as [\"%s://broker.example\"]", kind.Schemes[0])
+		mistake("urls", "it is missing; write the upstream's addresses, such as [\"%s://broker.example\"]", kind.Schemes[0].Name)
+	}
+	schemes := make([]string, len(kind.Schemes))
+	for i, s := range kind.Schemes {
+		schemes[i] = s.Name
 	}
 	for i, s := range c.URLs {
 		u, err := url.Parse(s)
 		switch {
-		case err != nil || u.Host == "" || !slices.Contains(kind.Schemes, u.Scheme):
-			mistake(index("urls", i), "%.80q is not an address of this connector; write %s://host[:port]", s, strings.Join(kind.Schemes, ":// or "))
+		case err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme):
+			mistake(index("urls", i), "%.80q is not an address of this connector; write %s://host[:port]", s, strings.Join(schemes, ":// or "))
 		case u.User != nil:
 			mistake(index("urls", i), "an address holds no user or password; use username and password_file")
 		}
 	}
 }
 
-func (c *Config) checkUp(kind *Kind, mistake func(key, format string, args ...any)) {
+func (c *Config) checkUp(kind *Kind, mistake Mistake) {
 	u := &c.Up
 	if len(u.Filters) > 0 && !kind.Up {
 		mistake("up.filters", "the connector %s does not send", c.Kind)
+	}
+	if len(u.Filters) > 0 && kind.MustAddress != "" && (u.To == "" || u.To == DefaultTo) {
+		mistake("up.to", "it is missing; write an address of the broker, such as %q: the default would make one of each of the gateway's topics", kind.MustAddress)
 	}
 	filters(u.Filters, "up.filters", mistake)
 	template("up.to", u.To, upVars, mistake)
 	template("up.key", u.Key, keyVars, mistake)
 	format("up.format", u.Format, []mapping.Format{mapping.Event, mapping.Structured, mapping.Raw}, mistake)
-	inRange("up.window", u.Window, 4096, mistake)
+	inRange("up.window", u.Window, maxWindow, mistake)
 	inRange("up.batch", u.Batch, 1000, mistake)
 	inRange("up.max_attempts", u.MaxAttempts, 1000, mistake)
 	inRange("up.window_bytes", u.WindowBytes, 64<<20, mistake)
@@ -210,7 +217,7 @@ func (c *Config) checkUp(kind *Kind, mistake func(key, format string, args ...an
 	}
 }
 
-func (c *Config) checkDown(kind *Kind, mistake func(key, format string, args ...any)) {
+func (c *Config) checkDown(kind *Kind, mistake Mistake) {
 	d := &c.Down
 	if len(d.From) > 0 && !kind.Down {
 		mistake("down.from", "the connector %s does not receive", c.Kind)
@@ -225,38 +232,9 @@ func (c *Config) checkDown(kind *Kind, mistake func(key, format string, args ...
 	format("down.format", d.Format, []mapping.Format{mapping.Auto, mapping.Structured, mapping.Raw}, mistake)
 }
 
-func (c *Config) checkOptions(kind *Kind, mistake func(key, format string, args ...any)) {
-	names := make([]string, 0, len(kind.Options))
-	for _, o := range kind.Options {
-		names = append(names, o.Name)
-		if s := c.Options[o.Name]; s != "" && o.Most > 0 {
-			if n, err := strconv.Atoi(s); err != nil || n < 1 || n > o.Most {
-				mistake("options."+o.Name, "%.40q is out of range; 1 to %d", s, o.Most)
-			}
-		}
-	}
-	for name := range c.Options {
-		switch {
-		case slices.Contains(names, name):
-		case len(names) == 0:
-			mistake("options."+name, "the connector %s has no options", c.Kind)
-		default:
-			mistake("options."+name, "unknown option of %s; known here: %s", c.Kind, strings.Join(names, ", "))
-		}
-	}
-}
-
 func index(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }
 
-// Number returns a whole number among the options, def when it is not set. [Config.Check] has looked at it.
-func (c *Config) Number(name string, def int) int {
-	if n, err := strconv.Atoi(c.Options[name]); err == nil {
-		return n
-	}
-	return def
-}
-
-func filters(list []message.Filter, key string, mistake func(key, format string, args ...any)) {
+func filters(list []message.Filter, key string, mistake Mistake) {
 	for i, f := range list {
 		if _, err := message.ParseFilter(string(f)); err != nil {
 			mistake(index(key, i), "%s", message.ProblemOf(err).Detail)
@@ -264,13 +242,13 @@ func filters(list []message.Filter, key string, mistake func(key, format string,
 	}
 }
 
-func template(key, s string, vars []string, mistake func(key, format string, args ...any)) {
+func template(key, s string, vars []string, mistake Mistake) {
 	if _, err := mapping.ParseTemplate(s, vars...); err != nil {
 		mistake(key, "%s", err)
 	}
 }
 
-func format(key, s string, allowed []mapping.Format, mistake func(key, format string, args ...any)) {
+func format(key, s string, allowed []mapping.Format, mistake Mistake) {
 	if s == "" || slices.Contains(allowed, mapping.Format(s)) {
 		return
 	}
@@ -281,7 +259,7 @@ func format(key, s string, allowed []mapping.Format, mistake func(key, format st
 	mistake(key, "%.40q is not a format; there are %s", s, strings.Join(names, ", "))
 }
 
-func inRange[T int | int64 | time.Duration](key string, v, most T, mistake func(key, format string, args ...any)) {
+func inRange[T int | int64 | time.Duration](key string, v, most T, mistake Mistake) {
 	if v < 0 || v > most {
 		mistake(key, "%v is out of range; up to %v", v, most)
 	}

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"net/url"
 	"sync/atomic"
 
 	"edgepost/appliance/bridge/mapping"
@@ -12,44 +11,58 @@ import (
 // Wire is a message as an upstream carries it.
 type Wire = mapping.Wire
 
+// Mistake reports what is wrong with a configuration. key is relative to the bridge: "options.queue", "up.to".
+type Mistake func(key, format string, args ...any)
+
 // Kind is one connector.
 type Kind struct {
 	Name    string   // in configurations: kind = "mqtt"
-	Schemes []string // of its addresses; the first is shown in help
+	Schemes []Scheme // of its addresses; the first is shown in help
 	Options []Option // the keys of section [bridge.options]; others are refused
 	Headers bool     // the protocol carries headers, so events go in binary mode
 	Up      bool     // it can send
 	Down    bool     // it can receive
 
-	// Check reports what is wrong with a configuration beyond what [Config.Check] sees; it touches nothing. May
-	// be nil. key is relative to the bridge: "options.queue", "up.to".
-	Check func(c *Config, mistake func(key, format string, args ...any))
+	// MustAddress says that up.to has no default, because that would make an address of each of the gateway's topics,
+	// and what to write, such as ["ep.up"]: "" there is a default.
+	MustAddress string
 
-	// Open makes the dialer of one bridge; it touches neither network nor files. nil: the connector is not
-	// compiled into this program.
+	// Check reports what is wrong with a configuration beyond what [Config.Check] sees; it touches nothing. May
+	// be nil.
+	Check func(c *Config, mistake Mistake)
+
+	// Open makes the dialer of one bridge; it touches neither network nor files. c.Options holds every option with its
+	// default, see [Option]. nil: the connector is not compiled into this program.
 	Open func(c *Config, here mapping.Here) (Dialer, error)
+
+	// Explain adds to an error of the protocol or its library what can help, as an [Error]; others it returns as they
+	// are. The engine has it explain whatever ends a connection or keeps one from being made. May be nil.
+	Explain func(err error) error
 }
 
-// Option is one key of [bridge.options].
-type Option struct {
-	Name, Help string
-	Most       int // it is a whole number from 1 to this, see [Config.Number]; 0: it is not
+// Scheme is how addresses of a connector begin.
+type Scheme struct {
+	Name   string // "mqtts"
+	Port   string // of an address without one
+	Secure bool   // over TLS
 }
 
 // Dialer opens connections of one bridge. Safe for concurrent use: a test may run beside the bridge itself.
 type Dialer interface {
-	// Dial connects to one address and gets everything ready, subscriptions included; with [Target.Probe] it only
-	// looks whether that would succeed. Errors are best an [Error]. It must return soon after ctx is done, which
-	// may be a deadline of a few seconds.
-	Dial(ctx context.Context, to Target) (Conn, error)
+	// Dial connects to the address of an epoch and gets everything ready, subscriptions included; with [Epoch.Probe] it
+	// only looks whether that would succeed. Errors are best an [Error]. It must return soon after ctx is done, which
+	// may be a deadline of a few seconds. What it left behind is closed by the epoch, also when it fails: see
+	// [Epoch.Connect], [Epoch.OnEnd] and [Epoch.Go].
+	Dial(ctx context.Context, e *Epoch) (Conn, error)
 }
 
-// Target is what to dial.
-type Target struct {
-	URL   *url.URL
-	Probe bool // only look: take no session over, receive nothing, change nothing
-	Up    bool // messages will be sent
-	Inlet Inlet
+// Conn is what sends over one connection.
+type Conn interface {
+	// Send transmits messages in order and returns when the connection has taken them, which may be long before the
+	// upstream has confirmed them: each is answered by [Outgoing.Answer], from any goroutine, in any order. It is
+	// called by one goroutine at a time, and ctx ends with the epoch. An error ends the connection; what is not
+	// answered counts as not sent.
+	Send(ctx context.Context, batch []*Outgoing) error
 }
 
 // Inlet takes what comes; nil when the bridge receives nothing.
@@ -64,9 +77,13 @@ type Inlet interface {
 // Incoming is one message that came.
 type Incoming struct {
 	Wire
+	// Bad says why the message cannot be taken as it came: it is too large, or not readable. It is refused like one
+	// that the gateway does not take.
+	Bad error
 	// Done is called once the message is on stable storage (nil), or refused for good (an error in words): then an
-	// upstream that keeps dead letters should be told, another be acknowledged. It must not block for long.
-	Done func(err error)
+	// upstream that keeps dead letters should be told, another be acknowledged. It must not block for long. Its error
+	// ends the connection. nil: there is nothing to acknowledge.
+	Done func(refused error) error
 	// Position is the place behind this message in an upstream that counts: stored in the same frame. Key is below
 	// 1<<31 and names the partition, Value has at most 64 bytes. Empty: the message is deduplicated by its id.
 	Position Position
@@ -80,38 +97,24 @@ type Position struct {
 	Value []byte
 }
 
-// Conn is one connection to an upstream: one epoch, never reused.
-type Conn interface {
-	// Send transmits messages in order and returns when the connection has taken them, which may be long before the
-	// upstream has confirmed them: each is answered by [Outgoing.Answer], from any goroutine, in any order. It is
-	// called by one goroutine at a time. An error ends the connection; what is not answered counts as not sent.
-	Send(ctx context.Context, batch []*Outgoing) error
-	// Serve runs the connection until it fails or ctx is done, closes it and says why it ended. A Take that still
-	// waits for the disk when it returns is let go then, and none follows.
-	Serve(ctx context.Context) error
-}
-
 // Outgoing is one transmission.
 type Outgoing struct {
 	Wire
 	Msg *message.Message // what was mapped; read only
 
+	// Answered takes the first answer; it is called from any goroutine.
+	Answered func(o *Outgoing, err error)
+
 	seq      uint64
 	size     int
 	answered atomic.Bool
 	state    outcome // the flight's
-	answer   func(*Outgoing, error)
-}
-
-// NewOutgoing makes a transmission whose answer goes to fn: for the tests of connectors.
-func NewOutgoing(w Wire, fn func(err error)) *Outgoing {
-	return &Outgoing{Wire: w, answer: func(_ *Outgoing, err error) { fn(err) }}
 }
 
 // Answer says that the upstream has confirmed the message (nil), or what is wrong: an [Error] of class Refused or
 // Rejected is about this message, Doubtful may be, any other ends the connection. Only the first answer counts.
 func (o *Outgoing) Answer(err error) {
 	if !o.answered.Swap(true) {
-		o.answer(o, err)
+		o.Answered(o, err)
 	}
 }

@@ -93,6 +93,26 @@ func Classify(err error) *Error {
 	return &Error{Class: Temporary, Err: err}
 }
 
+// Refuses says that the upstream does not let this user in.
+func Refuses(user string, err error) error {
+	return Errorf(Configuration, "the broker refuses user %q: %w; look at username, password_file or token_file", user, err)
+}
+
+// Forbids says that the user is let in, and may not do this.
+func Forbids(err error) error {
+	return Errorf(Configuration, "%w; the broker's access rules forbid it to this user", err)
+}
+
+// Misses says that a queue or topic is not there.
+func Misses(err error) error {
+	return Errorf(Configuration, "%w; create it, or look at up.to and down.from", err)
+}
+
+// HangsUp says that the upstream ends the connection before a word of the protocol was understood.
+func HangsUp(protocol string, err error) error {
+	return Errorf(Temporary, "the broker ends the connection at its start: %w; is it %s there, with or without TLS as the scheme says?", err, protocol)
+}
+
 func isType[T error](err error) bool {
 	_, ok := errors.AsType[T](err)
 	return ok

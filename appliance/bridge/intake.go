@@ -20,23 +20,23 @@ const (
 
 // intake stores what one connection brings.
 type intake struct {
-	b   *Bridge
-	ctx context.Context
-	ch  chan Incoming
+	b  *Bridge
+	e  *Epoch
+	ch chan Incoming
 }
 
-func newIntake(ctx context.Context, b *Bridge) *intake {
-	return &intake{b: b, ctx: ctx, ch: make(chan Incoming, intakeRoom)}
+func newIntake(e *Epoch, b *Bridge) *intake {
+	return &intake{b: b, e: e, ch: make(chan Incoming, intakeRoom)}
 }
 
 // Take implements [Inlet]. Behind one that was let go none is taken: the position of a later message would move over it.
 func (t *intake) Take(in Incoming) {
-	if t.ctx.Err() != nil {
+	if t.e.ctx.Err() != nil {
 		return
 	}
 	select {
 	case t.ch <- in:
-	case <-t.ctx.Done():
+	case <-t.e.ctx.Done():
 	}
 }
 
@@ -48,15 +48,15 @@ func (t *intake) Position(key uint32) []byte {
 }
 
 // run stores until the connection is given up.
-func (t *intake) run() {
+func (t *intake) run(ctx context.Context) error {
 	for {
 		select {
 		case in := <-t.ch:
-			if !t.store(t.collect(in)) {
-				return
+			if err := t.store(t.collect(in)); err != nil {
+				return err
 			}
-		case <-t.ctx.Done():
-			return
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -86,9 +86,9 @@ type frame struct {
 	looped, repeated, refused int64
 }
 
-// store makes a batch durable and answers it; false when the connection was given up before. The messages are
-// stored in one frame or not at all, so that a position is never ahead of a message in front of it.
-func (t *intake) store(batch []Incoming) bool {
+// store makes a batch durable and answers it; an error ends the connection, or it was given up before. The messages
+// are stored in one frame or not at all, so that a position is never ahead of a message in front of it.
+func (t *intake) store(batch []Incoming) error {
 	b := t.b
 	for i := range batch {
 		if !batch[i].Skip {
@@ -100,7 +100,7 @@ func (t *intake) store(batch []Incoming) bool {
 		f, err = t.sort(batch)
 		return err
 	}) {
-		return false
+		return t.e.ctx.Err()
 	}
 	notes := b.seen.add(f.ids)
 	for key, value := range f.positions {
@@ -108,13 +108,18 @@ func (t *intake) store(batch []Incoming) bool {
 	}
 	if len(f.ms)+len(notes) > 0 && !t.patiently(func() error { return b.o.Home.Store(copies(f.ms), notes) }) {
 		b.seen = nil // some of it is not in the log: the next connection reads it again
-		return false
+		return t.e.ctx.Err()
 	}
 	b.stored(&f)
 	for i := range batch {
-		batch[i].Done(f.answers[i])
+		if batch[i].Done == nil {
+			continue
+		}
+		if err := batch[i].Done(f.answers[i]); err != nil {
+			return fmt.Errorf("acknowledge what came: %w", err)
+		}
 	}
-	return true
+	return nil
 }
 
 // patiently tries until the storage takes it; false when the connection was given up before.
@@ -129,7 +134,7 @@ func (t *intake) patiently(fn func() error) bool {
 		timer := time.NewTimer(wait.Delay(fails))
 		select {
 		case <-timer.C:
-		case <-t.ctx.Done():
+		case <-t.e.ctx.Done():
 			timer.Stop()
 			return false
 		}
@@ -158,11 +163,9 @@ func (t *intake) sort(batch []Incoming) (frame, error) {
 			f.positions[in.Position.Key] = in.Position.Value
 			continue
 		}
-		m, key, err := b.down.Decode(&in.Wire)
-		if err == nil {
-			if err = b.o.Home.Admit(m); storageRefuses(err) {
-				return f, err
-			}
+		m, key, err := t.read(in)
+		if storageRefuses(err) {
+			return f, err
 		}
 		if len(in.Position.Value) > 0 {
 			f.positions[in.Position.Key], key = in.Position.Value, ""
@@ -186,6 +189,17 @@ func (t *intake) sort(batch []Incoming) (frame, error) {
 		}
 	}
 	return f, nil
+}
+
+// read maps one message and asks whether it may be published.
+func (t *intake) read(in *Incoming) (m *message.Message, key string, err error) {
+	if in.Bad != nil {
+		return nil, "", in.Bad
+	}
+	if m, key, err = t.b.down.Decode(&in.Wire); err != nil {
+		return nil, "", err
+	}
+	return m, key, t.b.o.Home.Admit(m)
 }
 
 // refusal is what is kept of a message that the gateway does not take.

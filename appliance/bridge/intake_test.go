@@ -9,7 +9,7 @@ import (
 // one's position would move over the first, which was let go.
 func TestNothingIsTakenBehindTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	in := newIntake(ctx, nil)
+	in := newIntake(NewEpoch(ctx, &Kind{}, &Config{}, nil), nil)
 	in.Take(Incoming{})
 	cancel()
 	for range intakeRoom / 2 {

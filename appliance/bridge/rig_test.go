@@ -222,16 +222,17 @@ type fed struct {
 
 func (b *broker) chance(percent int) bool { return !b.calm && b.rnd.IntN(100) < percent }
 
-func (b *broker) Dial(ctx context.Context, to Target) (Conn, error) {
+func (b *broker) Dial(_ context.Context, e *Epoch) (Conn, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.down || b.chance(20) {
 		return nil, errors.New("connection refused")
 	}
 	b.conns++
-	c := &fakeConn{b: b, lost: make(chan error, 1), answers: make(chan func(), 1<<16)}
-	if to.Inlet != nil && !to.Probe {
-		c.inlet = to.Inlet
+	c := &fakeConn{b: b, e: e, answers: make(chan func(), 1<<16)}
+	e.Go(c.confirm)
+	if e.Inlet != nil && !e.Probe {
+		e.Go(c.feed)
 	}
 	return c, nil
 }
@@ -239,8 +240,7 @@ func (b *broker) Dial(ctx context.Context, to Target) (Conn, error) {
 // fakeConn is one connection to it.
 type fakeConn struct {
 	b       *broker
-	inlet   Inlet
-	lost    chan error
+	e       *Epoch
 	answers chan func()
 }
 
@@ -264,10 +264,7 @@ func (c *fakeConn) Send(ctx context.Context, batch []*Outgoing) error {
 			continue
 		}
 		if swallow {
-			select {
-			case c.lost <- errors.New("connection reset"):
-			default:
-			}
+			c.e.Fail(errors.New("connection reset"))
 			continue
 		}
 		go func() {
@@ -281,20 +278,11 @@ func (c *fakeConn) Send(ctx context.Context, batch []*Outgoing) error {
 	return nil
 }
 
-func (c *fakeConn) Serve(ctx context.Context) error {
-	var feeding sync.WaitGroup
-	defer feeding.Wait()
-	inner, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if c.inlet != nil {
-		feeding.Go(func() { c.feed(inner) })
-	}
+func (c *fakeConn) confirm(ctx context.Context) error {
 	for {
 		select {
 		case fn := <-c.answers:
 			fn()
-		case err := <-c.lost:
-			return err
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -303,9 +291,9 @@ func (c *fakeConn) Serve(ctx context.Context) error {
 
 // feed hands over what is not acknowledged, from the beginning, as a broker does after a reconnect; or from the
 // position on.
-func (c *fakeConn) feed(ctx context.Context) {
+func (c *fakeConn) feed(ctx context.Context) error {
 	from := 0
-	if p := c.inlet.Position(7); p != nil {
+	if p := c.e.Inlet.Position(7); p != nil {
 		fmt.Sscan(string(p), &from)
 	}
 	sent := make(map[int]bool)
@@ -319,27 +307,25 @@ func (c *fakeConn) feed(ctx context.Context) {
 				continue
 			}
 			sent[f.id] = true
-			in := Incoming{Wire: Wire{Address: "a", Body: []byte(f.body)}, Done: func(error) { c.acked(f.id) }}
+			in := Incoming{Wire: Wire{Address: "a", Body: []byte(f.body)}, Done: func(error) error { c.acked(f.id); return nil }}
 			if positive {
 				in.Position = Position{Key: 7, Value: []byte(fmt.Sprint(f.id))}
-				in.Done = func(error) {}
+				in.Done = nil
 			}
-			c.inlet.Take(in)
+			c.e.Inlet.Take(in)
 		}
 		c.b.mu.Lock()
 		cut := c.b.chance(3)
 		c.b.mu.Unlock()
 		if cut {
-			select {
-			case c.lost <- errors.New("connection reset"):
-			default:
-			}
+			return errors.New("connection reset")
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 		}
 	}
+	return ctx.Err()
 }
 
 // acked forgets one, unless the acknowledgement is lost with a crash.
@@ -354,7 +340,7 @@ func (c *fakeConn) acked(id int) {
 
 // fakeKind is the connector to it.
 func (b *broker) kind() Kind {
-	return Kind{Name: "fake", Schemes: []string{"fake"}, Up: true, Down: true, Open: func(*Config, mapping.Here) (Dialer, error) { return b, nil }}
+	return Kind{Name: "fake", Schemes: []Scheme{{Name: "fake"}}, Up: true, Down: true, Open: func(*Config, mapping.Here) (Dialer, error) { return b, nil }}
 }
 
 func newBroker(seed uint64) *broker {

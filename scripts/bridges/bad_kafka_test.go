@@ -47,7 +47,7 @@ func TestBadKafka(t *testing.T) {
 		{name: "TLS-on-a-plain-port", text: text("kafkas", "kafka", "", ""), state: "misconfigured", words: "TLS"},
 		{name: "plain-on-a-TLS-port", text: text("kafka", "kafka+tls", "", ""), state: "waiting", words: "plaintext connection speaking to a tls endpoint"},
 		{
-			name: "missing-topic", text: with(t, simple, `"ep.up"`, `"ep.none"`), state: "misconfigured", words: "create the topic",
+			name: "missing-topic", text: with(t, simple, `"ep.up"`, `"ep.none"`), state: "misconfigured", words: "create it",
 			repair: func() { kafkaTopics(t, b.Addr("kafka"), "ep.none") },
 		},
 	})

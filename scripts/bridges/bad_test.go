@@ -96,7 +96,7 @@ func TestBadRabbitMQ(t *testing.T) {
 	text := rabbitmq().config(addr)
 	bad(t, []wrong{
 		{name: "right", text: text, state: "connected"},
-		{name: "wrong-user", text: with(t, text, `username = "edge"`, `username = "nobody"`), state: "misconfigured", words: `log-in of user "nobody"`},
+		{name: "wrong-user", text: with(t, text, `username = "edge"`, `username = "nobody"`), state: "misconfigured", words: `refuses user "nobody"`},
 		{name: "virtual-host", text: with(t, text, addr, addr+"/none"), state: "misconfigured", words: "virtual host"},
 		{name: "TLS-on-a-plain-port", text: with(t, text, "amqp://", "amqps://"), state: "misconfigured", words: "does not speak TLS"},
 		// The queue is not made then.
@@ -126,7 +126,7 @@ func TestBadArtemis(t *testing.T) {
 	bad(t, append(badAMQP(t, addr, text),
 		// It says nothing at all to TLS where it expects none.
 		wrong{name: "TLS-on-a-plain-port", text: with(t, text, "amqp://", "amqps://"), state: "waiting", words: "no answer"},
-		wrong{name: "missing-queue", text: with(t, text, `"ep.up"`, `"strict.none"`), state: "misconfigured", words: "create the queue"}, // ActiveMQ makes every queue
+		wrong{name: "missing-queue", text: with(t, text, `"ep.up"`, `"strict.none"`), state: "misconfigured", words: "create it"}, // ActiveMQ makes every queue
 	))
 }
 

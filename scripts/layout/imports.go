@@ -43,6 +43,8 @@ func houses() []house {
 		{path: "appliance/listener/quiet", floor: 2},
 		{path: "appliance/listener/trial", floor: 0, by: []string{"the listeners' tests"}}, // imports of tests are not in the list
 		{path: "appliance/bridge/...", floor: 7, with: ours("bridge"), never: append(ours("outbox/...", "listener/..."), "edgepost/wal")},
+		{path: "appliance/bridge/stomp", floor: 7, with: ours("bridge", "bridge/stomp/client"), never: append(ours("outbox/...", "listener/..."), "edgepost/wal")},
+		{path: "appliance/bridge/stomp/client", floor: 7, never: ours("...")}, // a protocol: it knows nothing of ours
 		{path: "appliance/bridge/mapping", floor: 2, never: append([]string{"sync/..."}, world...)},
 		{path: "appliance/courier", floor: 6, never: []string{"edgepost/wal"}},
 		{path: "appliance/outbox", floor: 5},

@@ -19,13 +19,6 @@ type sender struct {
 	waiting atomic.Int64 // messages not confirmed
 }
 
-// receipt is one message on its way.
-type receipt struct {
-	amqp.SendReceipt
-	o    *bridge.Outgoing
-	from *sender
-}
-
 // sender opens a link, or returns one that is open.
 func (c *conn) sender(ctx context.Context, address string) (*sender, error) {
 	if s := c.senders[address]; s != nil {
@@ -41,7 +34,7 @@ func (c *conn) sender(ctx context.Context, address string) (*sender, error) {
 	}
 	// RabbitMQ 3 makes a queue durable only for a durable target; others do not look at it.
 	link, err := c.session.NewSender(ctx, address, &amqp.SenderOptions{
-		TargetCapabilities: []string{c.d.kind}, TargetDurability: amqp.DurabilityUnsettledState,
+		TargetCapabilities: []string{c.d.c.Options["destination"]}, TargetDurability: amqp.DurabilityUnsettledState,
 		SettlementMode: amqp.SenderSettleModeUnsettled.Ptr(),
 	})
 	if err != nil {
@@ -55,50 +48,40 @@ func (c *conn) sender(ctx context.Context, address string) (*sender, error) {
 // Send implements [bridge.Conn]. It waits while the broker gives no credit.
 func (c *conn) Send(ctx context.Context, batch []*bridge.Outgoing) error {
 	for _, o := range batch {
-		s, err := c.sender(ctx, o.Address)
-		var refused *amqp.Error
-		if err != nil && c.d.address == "" && errors.As(err, &refused) {
-			o.Answer(bridge.Errorf(bridge.Refused, "address %.80q: %w", o.Address, err)) // others have other addresses
-			continue
-		}
-		if err != nil {
-			return explain(err)
-		}
-		r, err := s.SendWithReceipt(ctx, c.d.message(o), nil)
-		if errors.As(err, &refused) && refused.Condition == amqp.ErrCondMessageSizeExceeded {
-			o.Answer(bridge.Errorf(bridge.Rejected, "%w; the broker says how large a message may be", err))
-			continue
-		}
-		if err != nil {
-			return explain(err)
-		}
-		s.waiting.Add(1)
-		select {
-		case c.receipts <- receipt{r, o, s}:
-		case <-c.lost:
-			return c.why
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := c.send(ctx, o); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// confirm waits for the broker's dispositions, in the order of sending.
-func (c *conn) confirm(ctx context.Context) error {
-	for {
-		select {
-		case r := <-c.receipts:
-			state, err := r.Wait(ctx)
-			if err != nil {
-				return err
-			}
-			r.from.waiting.Add(-1)
-			r.o.Answer(verdict(state))
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+func (c *conn) send(ctx context.Context, o *bridge.Outgoing) error {
+	var refused *amqp.Error
+	s, err := c.sender(ctx, o.Address)
+	if err != nil && c.d.address == "" && errors.As(err, &refused) {
+		o.Answer(bridge.Errorf(bridge.Refused, "address %.80q: %w", o.Address, err)) // others have other addresses
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	r, err := s.SendWithReceipt(ctx, c.d.message(o), nil)
+	if errors.As(err, &refused) && refused.Condition == amqp.ErrCondMessageSizeExceeded {
+		o.Answer(bridge.Errorf(bridge.Rejected, "%w; the broker says how large a message may be", err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.waiting.Add(1)
+	return c.receipts.Add(ctx, o, func(ctx context.Context) error {
+		state, err := r.Wait(ctx)
+		s.waiting.Add(-1)
+		if err != nil {
+			return explain(err)
+		}
+		return verdict(state)
+	})
 }
 
 // verdict says what a disposition means for the message (AMQP 1.0 part 3 §3.4).
@@ -122,11 +105,6 @@ func verdict(state amqp.DeliveryState) error {
 	return bridge.Errorf(bridge.Refused, "the broker gives it back (%T): is a queue bound to the address?", state)
 }
 
-const (
-	colon      = "cloudEvents:"
-	underscore = "cloudEvents_"
-)
-
 // message maps a message: CloudEvents' AMQP binding 1.0.2 §3.1 (binary) and §3.2 (structured).
 func (d *dialer) message(o *bridge.Outgoing) *amqp.Message {
 	m := amqp.NewMessage(o.Body)
@@ -138,16 +116,8 @@ func (d *dialer) message(o *bridge.Outgoing) *amqp.Message {
 	case len(o.Correlation) > 0:
 		m.Properties.CorrelationID = o.Correlation
 	}
-	prefix := ""
-	if o.Event {
-		prefix = d.prefix
-	}
-	if len(o.Headers) > 0 {
-		m.ApplicationProperties = make(map[string]any, len(o.Headers))
-	}
-	for _, h := range o.Headers {
-		m.ApplicationProperties[prefix+h.Key] = h.Value
-	}
+	m.ApplicationProperties = make(map[string]any, len(o.Headers))
+	o.WriteHeaders(d.c.Options["prefix"], func(name, value string) { m.ApplicationProperties[name] = value })
 	return m
 }
 
@@ -157,5 +127,3 @@ func some(s string) *string {
 	}
 	return &s
 }
-
-var errBody = errors.New("its body is neither data nor a text")

@@ -4,7 +4,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -36,6 +35,7 @@ func cluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 
 // inlet stores at once what it takes.
 type inlet struct {
+	e         *bridge.Epoch
 	mu        sync.Mutex
 	got       []bridge.Incoming // without those that only move a position
 	skips     int
@@ -54,7 +54,11 @@ func (i *inlet) Take(in bridge.Incoming) {
 		i.got = append(i.got, in)
 	}
 	i.mu.Unlock()
-	in.Done(nil)
+	if in.Done != nil {
+		if err := in.Done(nil); err != nil {
+			i.e.Fail(err)
+		}
+	}
 	select {
 	case i.more <- struct{}{}:
 	default:
@@ -92,29 +96,57 @@ func (i *inlet) wait(t *testing.T, n int, ended <-chan error) []string {
 }
 
 func config() *bridge.Config {
-	return &bridge.Config{Name: "k", Kind: "kafka", Up: bridge.Up{To: "ep.up", Filters: []message.Filter{"#"}}}
+	return &bridge.Config{Name: "k", Kind: "kafka", URLs: []string{"kafka://h"}, Up: bridge.Up{To: "ep.up", Filters: []message.Filter{"#"}}}
 }
 
 func mustOpen(t *testing.T, c *bridge.Config) bridge.Dialer {
 	t.Helper()
-	d, err := Kind().Open(c, mapping.Here{Gateway: "gw1", Bridge: c.Name})
+	kind := Kind()
+	d, err := kind.Dialer(*c, mapping.Here{Gateway: "gw1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-// connect dials and serves. ended tells why it ended.
-func connect(t *testing.T, d bridge.Dialer, k *kfake.Cluster, in bridge.Inlet) (conn bridge.Conn, ended <-chan error, stop func()) {
+// epoch begins one to the cluster.
+func epoch(t *testing.T, k *kfake.Cluster, c *bridge.Config) *bridge.Epoch {
 	t.Helper()
-	conn, err := d.Dial(t.Context(), bridge.Target{URL: &url.URL{Scheme: "kafka", Host: k.ListenAddrs()[0]}, Up: true, Inlet: in})
+	kind := Kind()
+	return bridge.NewEpoch(t.Context(), &kind, c, &url.URL{Scheme: "kafka", Host: k.ListenAddrs()[0]})
+}
+
+// probe dials and ends.
+func probe(t *testing.T, k *kfake.Cluster, c *bridge.Config) error {
+	t.Helper()
+	e := epoch(t, k, c)
+	e.Probe = true
+	made, err := e.Dial(mustOpen(t, c))
+	if err == nil && made.(*conn).parts != nil {
+		t.Error("it reads")
+	}
+	_ = e.End()
+	return err
+}
+
+// connect dials and serves. ended tells why it ended.
+func connect(t *testing.T, d bridge.Dialer, k *kfake.Cluster, in *inlet) (conn bridge.Conn, ended <-chan error, stop func()) {
+	t.Helper()
+	e := epoch(t, k, d.(*dialer).c)
+	if in != nil {
+		e.Inlet, in.e = in, e
+	}
+	conn, err := e.Dial(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	end, over := make(chan error, 1), make(chan struct{})
-	go func() { end <- conn.Serve(ctx); close(over) }()
-	stop = func() { cancel(); <-over }
+	end := make(chan error, 1)
+	e.Go(func(ctx context.Context) error {
+		<-ctx.Done()
+		end <- context.Cause(ctx)
+		return nil
+	})
+	stop = func() { _ = e.End() }
 	t.Cleanup(stop)
 	return conn, end, stop
 }
@@ -127,7 +159,7 @@ func send(t *testing.T, conn bridge.Conn, ws ...bridge.Wire) []error {
 	batch := make([]*bridge.Outgoing, len(ws))
 	for i, w := range ws {
 		wg.Add(1)
-		batch[i] = bridge.NewOutgoing(w, func(err error) { out[i] = err; wg.Done() })
+		batch[i] = &bridge.Outgoing{Wire: w, Answered: func(_ *bridge.Outgoing, err error) { out[i] = err; wg.Done() }}
 	}
 	if err := conn.Send(t.Context(), batch); err != nil {
 		t.Fatal(err)
@@ -144,7 +176,7 @@ func class(err error) string {
 }
 
 func TestHeadersOfTheBinding(t *testing.T) {
-	r := record(bridge.NewOutgoing(bridge.Wire{Address: "ep/up", Key: "lamp", ContentType: "text/plain", Event: true, Headers: []message.Property{{Key: "specversion", Value: "1.0"}, {Key: "id", Value: "a-1"}}, Body: []byte("x")}, nil))
+	r := record(&bridge.Outgoing{Wire: bridge.Wire{Address: "ep/up", Key: "lamp", ContentType: "text/plain", Event: true, Headers: []message.Property{{Key: "specversion", Value: "1.0"}, {Key: "id", Value: "a-1"}}, Body: []byte("x")}})
 	if r.Topic != "ep.up" || string(r.Key) != "lamp" || len(r.Headers) != 3 || r.Headers[0].Key != "content-type" || r.Headers[2].Key != "ce_id" || string(r.Headers[2].Value) != "a-1" {
 		t.Errorf("%+v", r)
 	}
@@ -253,23 +285,24 @@ func TestOversizeFailsAlone(t *testing.T) {
 
 func TestMissingTopics(t *testing.T) {
 	k := cluster(t)
-	to := bridge.Target{URL: &url.URL{Scheme: "kafka", Host: k.ListenAddrs()[0]}, Up: true, Probe: true}
 	c := config()
 	c.Up.To = "none"
-	_, err := mustOpen(t, c).Dial(t.Context(), to)
-	if class(err) != "configuration" || !strings.Contains(err.Error(), `"none"`) || !strings.Contains(err.Error(), "create the topic") {
+	err := probe(t, k, c)
+	if class(err) != "configuration" || !strings.Contains(err.Error(), `"none"`) || !strings.Contains(err.Error(), "create it") {
 		t.Errorf("up: %v", err)
 	}
 	c = config()
 	c.Down.From = []string{"none"}
-	if _, err = mustOpen(t, c).Dial(t.Context(), to); class(err) != "configuration" {
+	if err = probe(t, k, c); class(err) != "configuration" {
 		t.Errorf("down: %v", err)
 	}
 	c.Down.From = []string{"ep.down:3"}
-	to.Probe, to.Inlet = false, newInlet()
-	if _, err = mustOpen(t, c).Dial(t.Context(), to); class(err) != "configuration" || !strings.Contains(err.Error(), "3 partitions") {
+	e := epoch(t, k, c)
+	e.Inlet = newInlet()
+	if _, err = e.Dial(mustOpen(t, c)); class(err) != "configuration" || !strings.Contains(err.Error(), "3 partitions") {
 		t.Errorf("a partition that is not there: %v", err)
 	}
+	_ = e.End()
 	// Where each message has a topic of its own, one that is missing is the message's fault.
 	c = config()
 	c.Up.To = "${topic[0]}"
@@ -293,25 +326,12 @@ func TestCredentials(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else if mechanism != "" {
-				if _, err := Kind().Open(c, mapping.Here{}); err == nil || !strings.Contains(err.Error(), "needs username and password_file") {
+				if name, err := checkLogin(c); name != "mechanism" || !strings.Contains(err.Error(), "needs username and password_file") {
 					t.Errorf("%s without a password: %v", mechanism, err)
 				}
 				continue
 			}
-			conn, err := mustOpen(t, c).Dial(t.Context(), bridge.Target{URL: &url.URL{Scheme: "kafka", Host: k.ListenAddrs()[0]}, Probe: true, Up: true})
-			if secret == "secret" {
-				if err != nil {
-					t.Errorf("%s: %v", mechanism, err)
-					continue
-				}
-				done, cancel := context.WithCancel(t.Context())
-				cancel()
-				if err := conn.Serve(done); !errors.Is(err, context.Canceled) {
-					t.Error(err)
-				}
-				continue
-			}
-			if class(err) != "configuration" {
+			if err := probe(t, k, c); secret == "secret" && err != nil || secret == "" && class(err) != "configuration" {
 				t.Errorf("%q with %q: %v", mechanism, secret, err)
 			}
 		}
@@ -336,21 +356,10 @@ func TestOptions(t *testing.T) {
 		conf := config()
 		conf.Options, conf.Down.From = c.options, []string{c.from}
 		got := ""
-		Kind().Check(conf, func(key, _ string, _ ...any) { got = key })
+		conf.Check([]bridge.Kind{Kind()}, func(key, _ string, _ ...any) { got = key })
 		if got != c.key {
 			t.Errorf("%v %q: mistake at %q, want %q", c.options, c.from, got, c.key)
 		}
-	}
-	conf := config()
-	conf.Up.To = bridge.DefaultTo
-	Kind().Check(conf, func(key, _ string, _ ...any) {
-		if key != "up.to" {
-			t.Errorf("mistake at %q", key)
-		}
-		conf = nil
-	})
-	if conf != nil {
-		t.Error("a topic of Kafka for each of the gateway's passes")
 	}
 }
 

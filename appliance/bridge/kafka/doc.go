@@ -5,7 +5,7 @@
 //
 // The producer is idempotent and waits for all in-sync replicas: within one connection nothing comes twice, whatever
 // the brokers do. A connection outlives the restart of a broker; it is given up when nothing was confirmed for
-// [patience], and only then what was on its way may come twice, with the same ids. Records have the bridge's key
+// two minutes, or no broker answered for one, and only then what was on its way may come twice, with the same ids. Records have the bridge's key
 // (partitions keep its order), and an event's attributes as headers ce_…, as the Kafka binding of CloudEvents says.
 // up.to names a topic that exists; slashes in it become dots.
 //

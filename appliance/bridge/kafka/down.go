@@ -11,14 +11,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"edgepost/appliance/bridge"
-	"edgepost/appliance/message"
+	"edgepost/appliance/bridge/mapping"
 )
 
 // skipEvery is how often the position moves over records that are for others: each time costs a write to the log.
@@ -91,8 +90,8 @@ func (c *conn) assign(ctx context.Context, known map[string]kmsg.MetadataRespons
 			return err
 		}
 		t := known[f.topic]
-		if c.d.key != "" && f.partition < 0 {
-			f.partition = int32(kgo.StickyKeyPartitioner(nil).ForTopic(f.topic).Partition(&kgo.Record{Key: []byte(c.d.key)}, len(t.Partitions)))
+		if c.d.c.Options["down_key"] != "" && f.partition < 0 {
+			f.partition = int32(kgo.StickyKeyPartitioner(nil).ForTopic(f.topic).Partition(&kgo.Record{Key: []byte(c.d.c.Options["down_key"])}, len(t.Partitions)))
 		}
 		if int(f.partition) >= len(t.Partitions) {
 			return bridge.Errorf(bridge.Configuration, "down.from: topic %s has %d partitions, so there is no %d", f.topic, len(t.Partitions), f.partition)
@@ -137,9 +136,9 @@ func (c *conn) begin(ctx context.Context) error {
 	for topic, parts := range c.parts {
 		start[topic] = make(map[int32]kgo.Offset, len(parts))
 		for n, p := range parts {
-			at, known := position(c.inlet.Position(p.key), p.id)
+			at, known := position(c.e.Inlet.Position(p.key), p.id)
 			switch {
-			case !known && c.d.atStart, at < 0: // at < 0: the topic was made again
+			case !known && c.d.c.Options["start"] == "start", at < 0: // at < 0: the topic was made again
 				at = first[topic][n]
 			case !known:
 				at = last[topic][n]
@@ -245,8 +244,8 @@ func (c *conn) settle(first bool) {
 	for _, m := range c.missed {
 		p := c.parts[m.topic][m.partition]
 		p.moved, p.stored = false, true
-		c.inlet.Take(bridge.Incoming{Skip: true, Position: p.position(), Done: func(error) {
-			c.fail(fmt.Errorf("the topic %s has deleted %d records of partition %d before they were read (retention); it is read on from what is left", m.topic, m.records, m.partition))
+		c.e.Inlet.Take(bridge.Incoming{Skip: true, Position: p.position(), Done: func(error) error {
+			return fmt.Errorf("the topic %s has deleted %d records of partition %d before they were read (retention); it is read on from what is left", m.topic, m.records, m.partition)
 		}})
 	}
 	c.missed = nil
@@ -254,7 +253,7 @@ func (c *conn) settle(first bool) {
 		for _, p := range parts {
 			if p.moved || first && !p.stored {
 				p.moved, p.stored = false, true
-				c.inlet.Take(bridge.Incoming{Skip: true, Position: p.position(), Done: func(error) {}})
+				c.e.Inlet.Take(bridge.Incoming{Skip: true, Position: p.position()})
 			}
 		}
 	}
@@ -267,31 +266,25 @@ func (c *conn) take(r *kgo.Record) {
 		return
 	}
 	p.next = r.Offset + 1
-	if c.d.key != "" && string(r.Key) != c.d.key {
+	if c.d.c.Options["down_key"] != "" && string(r.Key) != c.d.c.Options["down_key"] {
 		p.moved = true
 		return
 	}
 	p.moved, p.stored = false, true
-	c.inlet.Take(bridge.Incoming{Wire: wire(r), Position: p.position(), Done: func(error) {}})
+	c.e.Inlet.Take(bridge.Incoming{Wire: wire(r), Position: p.position()})
 }
 
-// wire maps a record. It is an event in binary mode when it says which version.
+// wire maps a record.
 func wire(r *kgo.Record) bridge.Wire {
 	w := bridge.Wire{Address: strings.ReplaceAll(r.Topic, ".", "/"), Key: string(r.Key), Body: r.Value}
-	for _, h := range r.Headers {
-		w.Event = w.Event || h.Key == eventPrefix+"specversion"
-	}
-	for _, h := range r.Headers {
-		name, attribute := strings.CutPrefix(h.Key, eventPrefix)
-		switch {
-		case h.Key == contentType:
-			w.ContentType = string(h.Value)
-		case !utf8.Valid(h.Value) || w.Event && !attribute:
-		case w.Event:
-			w.Headers = append(w.Headers, message.Property{Key: name, Value: string(h.Value)})
-		default:
-			w.Headers = append(w.Headers, message.Property{Key: h.Key, Value: string(h.Value)})
+	w.ReadHeaders(func(yield func(name, value string) bool) {
+		for _, h := range r.Headers {
+			if h.Key == contentType {
+				w.ContentType = string(h.Value)
+			} else if !yield(h.Key, string(h.Value)) {
+				return
+			}
 		}
-	}
+	}, mapping.KafkaStyle)
 	return w
 }

@@ -3,9 +3,6 @@
 package kafka
 
 import (
-	"context"
-	"errors"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -175,17 +172,7 @@ func TestDownReadsANewTopicFromItsStart(t *testing.T) {
 
 // A probe takes nothing.
 func TestProbe(t *testing.T) {
-	k := cluster(t)
-	probe, err := mustOpen(t, downConfig(nil)).Dial(t.Context(), bridge.Target{URL: &url.URL{Scheme: "kafka", Host: k.ListenAddrs()[0]}, Probe: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if probe.(*conn).parts != nil {
-		t.Error("it reads")
-	}
-	done, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := probe.Serve(done); !errors.Is(err, context.Canceled) {
+	if err := probe(t, cluster(t), downConfig(nil)); err != nil {
 		t.Error(err)
 	}
 }

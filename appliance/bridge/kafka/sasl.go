@@ -4,6 +4,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -22,28 +23,30 @@ type tokens interface {
 	Token(ctx context.Context) (string, time.Time, error)
 }
 
-func (d *dialer) prepareTokens() error {
-	o := d.c.Options
-	if o["token_url"] != "" {
-		client, err := oauthclient.New(oauthclient.Options{
-			URL: o["token_url"], ClientID: o["client_id"], SecretFile: o["client_secret_file"], Scope: strings.Fields(o["scope"]), CAFile: d.c.CAFile,
-		})
-		if err != nil {
-			return &optionError{"token_url", err}
-		}
-		d.tokens = client
+// tokensOf is where the options say that they come from; nil: nowhere.
+func tokensOf(c *bridge.Config) (tokens, error) {
+	o := c.Options
+	if o["token_url"] == "" {
+		return nil, nil
 	}
-	switch m := d.c.Options["mechanism"]; m {
-	case "", "oauthbearer":
-		return nil
-	case "plain", "scram-sha-256", "scram-sha-512":
-		if d.c.Username == "" || d.c.PasswordFile == "" {
-			return &optionError{"mechanism", fmt.Errorf("%s needs username and password_file", m)}
-		}
-		return nil
-	default:
-		return &optionError{"mechanism", fmt.Errorf("%.40q is not known; there are plain, scram-sha-256, scram-sha-512, oauthbearer", m)}
+	return oauthclient.New(oauthclient.Options{
+		URL: o["token_url"], ClientID: o["client_id"], SecretFile: o["client_secret_file"], Scope: strings.Fields(o["scope"]), CAFile: c.CAFile,
+	})
+}
+
+// checkLogin finds an option that does not go with the rest.
+func checkLogin(c *bridge.Config) (option string, err error) {
+	if _, err := tokensOf(c); err != nil {
+		return "token_url", err
 	}
+	m := c.Options["mechanism"]
+	switch {
+	case m == "oauthbearer" && c.TokenFile == "" && c.Options["token_url"] == "":
+		return "mechanism", errors.New("oauthbearer needs token_file, or options.token_url")
+	case m != "" && m != "oauthbearer" && (c.Username == "" || c.PasswordFile == ""):
+		return "mechanism", fmt.Errorf("%s needs username and password_file", m)
+	}
+	return "", nil
 }
 
 // login marks what goes wrong after the first word as the broker's refusal: the library's errors about it have no type.
@@ -69,37 +72,22 @@ func refusal(err error) error {
 }
 
 // mechanism says who we are; nil when nobody asks.
-func (d *dialer) mechanism() (sasl.Mechanism, error) {
-	m, err := d.choose()
-	if m == nil {
-		return nil, err
-	}
-	return login{m}, err
-}
-
-func (d *dialer) choose() (sasl.Mechanism, error) {
+func (d *dialer) mechanism(secret string) sasl.Mechanism {
 	name := d.c.Options["mechanism"]
-	if d.tokens != nil && (name == "" || name == "oauthbearer") {
+	switch {
+	case d.tokens != nil && (name == "" || name == "oauthbearer"):
 		return oauth.Oauth(func(ctx context.Context) (oauth.Auth, error) {
 			token, _, err := d.tokens.Token(ctx)
 			return oauth.Auth{Token: token}, err
-		}), nil
-	}
-	secret, err := d.c.Secret()
-	if err != nil {
-		return nil, err
-	}
-	switch {
+		})
 	case name == "scram-sha-256":
-		return scram.Auth{User: d.c.Username, Pass: secret}.AsSha256Mechanism(), nil
+		return scram.Auth{User: d.c.Username, Pass: secret}.AsSha256Mechanism()
 	case name == "scram-sha-512":
-		return scram.Auth{User: d.c.Username, Pass: secret}.AsSha512Mechanism(), nil
-	case name == "oauthbearer" && d.c.TokenFile == "":
-		return nil, bridge.Errorf(bridge.Configuration, "options.mechanism is oauthbearer, and there is neither token_file nor options.token_url")
-	case name == "oauthbearer", name == "" && d.c.TokenFile != "":
-		return oauth.Auth{Token: secret}.AsMechanism(), nil
+		return scram.Auth{User: d.c.Username, Pass: secret}.AsSha512Mechanism()
+	case d.c.TokenFile != "":
+		return oauth.Auth{Token: secret}.AsMechanism()
 	case d.c.Username != "":
-		return plain.Auth{User: d.c.Username, Pass: secret}.AsMechanism(), nil
+		return plain.Auth{User: d.c.Username, Pass: secret}.AsMechanism()
 	}
-	return nil, nil
+	return nil
 }

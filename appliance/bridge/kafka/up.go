@@ -6,48 +6,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"edgepost/appliance/bridge"
+	"edgepost/appliance/bridge/mapping"
 )
 
 // Send implements [bridge.Conn].
 func (c *conn) Send(ctx context.Context, batch []*bridge.Outgoing) error {
 	for _, o := range batch {
-		r := record(o)
-		if c.waiting.Add(1) == 1 {
-			c.heard.Store(time.Now().UnixNano())
-		}
 		done := make(chan struct{})
-		c.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
-			c.answered(o, err)
-			close(done)
+		c.client.Produce(ctx, record(o), func(_ *kgo.Record, err error) { // in order for each partition
+			defer close(done)
+			if !errors.Is(err, kgo.ErrClientClosed) && !errors.Is(err, context.Canceled) { // the connection is over: it counts as not sent
+				o.Answer(c.verdict(o, err))
+			}
 		})
 		if !c.single {
 			continue
 		}
 		select {
 		case <-done:
-		case <-c.lost:
-			return c.why
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 	return nil
-}
-
-// answered runs on the producer's own goroutine, in order for each partition.
-func (c *conn) answered(o *bridge.Outgoing, err error) {
-	c.heard.Store(time.Now().UnixNano())
-	c.waiting.Add(-1)
-	if errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) {
-		return // the connection is over: it counts as not sent
-	}
-	o.Answer(c.verdict(o, err))
 }
 
 // verdict says what an error means for one message.
@@ -57,7 +43,7 @@ func (c *conn) verdict(o *bridge.Outgoing, err error) error {
 		return nil
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
 		// The broker refuses a batch as a whole. Alone it is clear who is to blame.
-		if len(o.Body) < int(c.d.batch) && !c.single {
+		if len(o.Body) < c.d.c.Number("max_message") && !c.single {
 			c.d.single.Store(true)
 			return bridge.Errorf(bridge.Temporary, "a batch was too large for the topic: %w; from now on messages go one by one; with max_message as in the topic's max.message.bytes they need not", err)
 		}
@@ -80,17 +66,10 @@ func record(o *bridge.Outgoing) *kgo.Record {
 	if o.ContentType != "" {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: contentType, Value: []byte(o.ContentType)})
 	}
-	prefix := ""
-	if o.Event {
-		prefix = eventPrefix
-	}
-	for _, h := range o.Headers {
-		r.Headers = append(r.Headers, kgo.RecordHeader{Key: prefix + h.Key, Value: []byte(h.Value)})
-	}
+	o.WriteHeaders(mapping.KafkaStyle, func(name, value string) {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: []byte(value)})
+	})
 	return r
 }
 
-const (
-	contentType = "content-type"
-	eventPrefix = "ce_"
-)
+const contentType = "content-type"

@@ -59,6 +59,15 @@ type Here struct {
 	Bridge  string
 }
 
+// Fill fills in ${gw} and ${bridge}; an error when others stand there.
+func (h Here) Fill(s string) (string, error) {
+	t, err := ParseTemplate(s, Gateway, Bridge)
+	if err != nil {
+		return "", err
+	}
+	return t.Fill(func(name string) string { return map[string]string{Gateway: h.Gateway, Bridge: h.Bridge}[name] })
+}
+
 // Up maps outgoing messages. It is immutable.
 type Up struct {
 	Here

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"testing"
+
+	"edgepost/appliance/bridge"
 )
 
 // piece is a connection that gives its bytes a few at a time.
@@ -39,13 +41,13 @@ func TestBounded(t *testing.T) {
 		stream = append(stream, packet(n)...)
 	}
 	for _, step := range []int{1 << 20, 4096, 7} {
-		got, err := io.ReadAll(&bounded{Conn: &piece{r: bytes.NewReader(stream), step: step}})
+		got, err := io.ReadAll(bridge.NewFramed(&piece{r: bytes.NewReader(stream), step: step}, bounded))
 		if err != nil || !bytes.Equal(got, stream) {
 			t.Errorf("step %d: %d of %d bytes, %v", step, len(got), len(stream), err)
 		}
 	}
 	for _, wrong := range [][]byte{packet(maxPacket + 1), {0x30, 0xff, 0xff, 0xff, 0x7f}, {0x30, 0xff, 0xff, 0xff, 0xff, 0xff}} {
-		if _, err := io.ReadAll(&bounded{Conn: &piece{r: bytes.NewReader(append(packet(9), wrong...)), step: 3}}); err == nil {
+		if _, err := io.ReadAll(bridge.NewFramed(&piece{r: bytes.NewReader(append(packet(9), wrong...)), step: 3}, bounded)); err == nil {
 			t.Errorf("% x… passes", wrong[:5])
 		}
 	}

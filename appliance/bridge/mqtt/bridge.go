@@ -3,13 +3,14 @@
 package mqtt
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -22,22 +23,24 @@ import (
 
 const (
 	writeTimeout = 30 * time.Second
-	unanswered   = 1024 // most publishes whose PUBACK is waited for; the engine's window is the real limit
+	// maxPacket is the largest packet that is read: a structured event of the largest payload fits.
+	maxPacket = 2<<20 + 64<<10
 )
 
 // Kind is the connector.
 func Kind() bridge.Kind {
 	return bridge.Kind{
-		Name: "mqtt", Schemes: []string{"mqtt", "mqtts"}, Up: true, Down: true, Open: open, Check: check,
+		Name: "mqtt", Schemes: []bridge.Scheme{{Name: "mqtt", Port: "1883"}, {Name: "mqtts", Port: "8883", Secure: true}},
+		Up: true, Down: true, Open: open, Check: check,
 		Options: []bridge.Option{
-			{Name: "client_id", Help: "default edgepost-<gateway>-<bridge>"},
-			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and the third of it; default 30", Most: 3600},
+			{Name: "client_id", Help: "default edgepost-<gateway>-<bridge>", Default: "edgepost-${gw}-${bridge}", Template: true},
+			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and the third of it; default 30", Default: "30", Most: 3600},
 			{Name: "max_message", Help: "bytes of a message, topic and envelope included, above which the broker would drop it; default: no limit", Most: 1 << 28},
 		},
 	}
 }
 
-func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
+func check(c *bridge.Config, mistake bridge.Mistake) {
 	for i, f := range c.Down.From {
 		if _, err := message.ParseFilter(f); err != nil {
 			mistake("down.from["+strconv.Itoa(i)+"]", "%s", message.ProblemOf(err).Detail)
@@ -50,130 +53,90 @@ func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
 	}
 }
 
-func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
-	id := c.Options["client_id"]
-	if id == "" {
-		id = "edgepost-" + here.Gateway + "-" + c.Name
-	}
-	return &dialer{c: c, id: id, most: c.Number("max_message", 0), alive: time.Duration(c.Number("keep_alive", 30)) * time.Second}, nil
-}
+func open(c *bridge.Config, _ mapping.Here) (bridge.Dialer, error) { return &dialer{c}, nil }
 
-type dialer struct {
-	c     *bridge.Config
-	id    string
-	most  int
-	alive time.Duration
-}
+// dialer implements [bridge.Dialer].
+type dialer struct{ c *bridge.Config }
 
 // Dial implements [bridge.Dialer].
-func (d *dialer) Dial(ctx context.Context, to bridge.Target) (bridge.Conn, error) {
-	o := paho.NewClientOptions().SetClientID(d.id).SetUsername(d.c.Username).SetProtocolVersion(4).
-		SetAutoReconnect(false).SetConnectRetry(false).SetResumeSubs(false).SetAutoAckDisabled(true).SetOrderMatters(true).
-		SetCleanSession(to.Inlet == nil || to.Probe).SetKeepAlive(d.alive).SetPingTimeout(max(d.alive/3, time.Second)).SetWriteTimeout(writeTimeout).
-		SetConnectTimeout(writeTimeout)
-	if to.Probe {
+func (d *dialer) Dial(ctx context.Context, e *bridge.Epoch) (bridge.Conn, error) {
+	in := e.Inlet != nil && !e.Probe
+	alive := time.Duration(d.c.Number("keep_alive")) * time.Second
+	o := paho.NewClientOptions().AddBroker(e.URL.String()).SetClientID(d.c.Options["client_id"]).SetUsername(d.c.Username).SetPassword(e.Secret).
+		SetProtocolVersion(4).SetCleanSession(!in).SetAutoReconnect(false).SetConnectRetry(false).SetResumeSubs(false).
+		SetAutoAckDisabled(true).SetOrderMatters(true).
+		SetKeepAlive(alive).SetPingTimeout(max(alive/3, time.Second)).SetWriteTimeout(writeTimeout).SetConnectTimeout(writeTimeout)
+	if e.Probe {
 		o.SetClientID("edgepost-probe-" + strconv.FormatUint(rand.Uint64(), 36))
 	}
-	secret, err := d.c.Secret()
-	if err != nil {
-		return nil, err
-	}
-	o.SetPassword(secret).AddBroker(to.URL.String())
-	trial := &trial{}
-	defer trial.over()
-	o.SetCustomOpenConnectionFn(func(u *url.URL, _ paho.ClientOptions) (net.Conn, error) {
-		n, err := d.connect(ctx, u)
-		if err == nil {
-			trial.guard(ctx, n)
+	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
+		n, err := e.Connect(ctx)
+		if err != nil {
+			return nil, err
 		}
-		return n, err
+		return bridge.NewFramed(n, bounded), nil
 	})
-	c := &conn{acks: make(chan pending, unanswered), lost: make(chan struct{}), inlet: to.Inlet, most: d.most}
-	o.SetConnectionLostHandler(func(_ paho.Client, err error) { c.fail(err) })
+	c := &conn{most: d.c.Number("max_message"), e: e}
+	o.SetConnectionLostHandler(func(_ paho.Client, err error) { e.Fail(err) })
 	o.SetDefaultPublishHandler(c.received)
-	c.client = paho.NewClient(o)
-	token := c.client.Connect()
-	select {
-	case <-token.Done():
-	case <-ctx.Done():
-		c.client.Disconnect(0)
-		return nil, ctx.Err()
-	}
-	if err := token.Error(); err != nil {
+	c.client, c.receipts = paho.NewClient(o), bridge.NewReceipts(e)
+	e.OnEnd(func() { c.client.Disconnect(100) }) // what was not acknowledged is forgotten with it
+	if err := done(ctx, c.client.Connect()); err != nil {
 		return nil, connectError(err, d.c.Username)
 	}
-	if to.Inlet == nil || to.Probe {
+	if !in {
 		return c, nil
 	}
-	if err := c.subscribe(ctx, d.c.Down.From); err != nil {
-		c.close()
-		return nil, err
-	}
-	return c, nil
+	return c, c.subscribe(ctx, d.c.Down.From)
 }
 
-// trial closes a connection whose handshake takes longer than its context: the library would wait for ever.
-type trial struct {
-	mu   sync.Mutex // guards stop
-	stop func() bool
-}
-
-func (t *trial) guard(ctx context.Context, c net.Conn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.stop = context.AfterFunc(ctx, func() { _ = c.Close() })
-}
-
-// over ends the trial, however it went.
-func (t *trial) over() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.stop != nil {
-		t.stop()
+// done waits for a token of the library.
+func done(ctx context.Context, t paho.Token) error {
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
 func connectError(err error, user string) error {
 	switch {
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
-		return bridge.Errorf(bridge.Configuration, "the broker refuses user %q: %w; look at username, password_file or token_file", user, err)
+		return bridge.Refuses(user, err)
 	case errors.Is(err, packets.ErrorRefusedIDRejected), errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
 		return bridge.Errorf(bridge.Configuration, "the broker refuses the connection: %w; look at options.client_id", err)
 	}
 	return err
 }
 
-// connect opens the network connection.
-func (d *dialer) connect(ctx context.Context, u *url.URL) (net.Conn, error) {
-	c, err := d.c.Dial(ctx, u, map[string]string{"mqtt": "1883", "mqtts": "8883"}, u.Scheme == "mqtts")
-	if err != nil {
-		return nil, err
+// bounded reads a packet's fixed header (MQTT 3.1.1 §2.2): the library would allocate whatever it announces, up to 256
+// MiB. A length of more than four bytes the library refuses itself.
+func bounded(r *bufio.Reader) (f bridge.Frame, err error) {
+	for shift := -7; ; shift += 7 {
+		c, err := r.ReadByte()
+		if err != nil {
+			return f, err
+		}
+		f.Head = append(f.Head, c)
+		if shift >= 0 {
+			f.Rest |= uint64(c&0x7f) << shift
+		}
+		if f.Rest > maxPacket {
+			return f, fmt.Errorf("the broker announces a packet of %d bytes; the limit is %d", f.Rest, maxPacket)
+		}
+		if shift >= 0 && (c&0x80 == 0 || shift == 21) {
+			return f, nil
+		}
 	}
-	return &bounded{Conn: c}, nil
 }
 
 // conn is one client of the library. It implements [bridge.Conn].
 type conn struct {
-	client paho.Client
-	inlet  bridge.Inlet
-	most   int
-	acks   chan pending
-
-	once sync.Once
-	lost chan struct{} // closed behind why
-	why  error
-}
-
-type pending struct {
-	token paho.Token
-	o     *bridge.Outgoing
-}
-
-func (c *conn) fail(err error) {
-	c.once.Do(func() {
-		c.why = err
-		close(c.lost)
-	})
+	client   paho.Client
+	e        *bridge.Epoch
+	receipts bridge.Receipts // PUBACKs come in order (§4.6)
+	most     int
 }
 
 // subscribe returns when the broker has granted QoS 1 for everything.
@@ -183,103 +146,61 @@ func (c *conn) subscribe(ctx context.Context, from []string) error {
 		filters[f] = 1
 	}
 	token := c.client.SubscribeMultiple(filters, nil)
-	select {
-	case <-token.Done():
-	case <-c.lost:
-		return c.why
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if t, ok := token.(*paho.SubscribeToken); ok {
+	err := done(ctx, token)
+	if t, ok := token.(*paho.SubscribeToken); ok && ctx.Err() == nil {
 		for f, code := range t.Result() {
 			if code == 0x80 {
 				return bridge.Errorf(bridge.Configuration, "the broker refuses the subscription of %q; look at its access rules", f)
 			}
 		}
 	}
-	return token.Error()
+	return err
 }
 
 // received runs on the library's reader, one message after the other.
 func (c *conn) received(_ paho.Client, m paho.Message) {
-	if c.inlet == nil { // a broker that sends what nobody subscribed
+	if c.e.Inlet == nil { // a broker that sends what nobody subscribed
 		m.Ack()
 		return
 	}
 	// What the gateway does not take is acknowledged like the rest: this protocol cannot refuse.
-	c.inlet.Take(bridge.Incoming{
+	c.e.Inlet.Take(bridge.Incoming{
 		Wire: bridge.Wire{Address: m.Topic(), Body: m.Payload(), Retain: m.Retained()},
-		Done: func(error) { m.Ack() },
+		Done: func(error) error { m.Ack(); return nil },
 	})
 }
 
 // Send implements [bridge.Conn]. The library's Publish hangs for its write timeout when the connection is lost under
 // it, so it is not waited for then.
 func (c *conn) Send(ctx context.Context, batch []*bridge.Outgoing) error {
-	done := make(chan struct{})
+	end := make(chan error, 1)
 	go func() {
-		defer close(done)
 		for _, o := range batch {
-			if !c.publish(ctx, o) {
+			if err := c.publish(ctx, o); err != nil {
+				end <- err
 				return
 			}
 		}
+		end <- nil
 	}()
 	select {
-	case <-done:
-		return nil
-	case <-c.lost:
-		return c.why
+	case err := <-end:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// publish hands one message to the library; false when the connection is lost.
-func (c *conn) publish(ctx context.Context, o *bridge.Outgoing) bool {
+// publish hands one message to the library.
+func (c *conn) publish(ctx context.Context, o *bridge.Outgoing) error {
 	if _, err := message.ParseTopic(o.Address); err != nil {
 		o.Answer(bridge.Errorf(bridge.Rejected, "up.to gives %.80q, which is no topic: %w", o.Address, err))
-		return true
+		return nil
 	}
 	if size := len(o.Address) + len(o.Body); c.most > 0 && size > c.most {
 		o.Answer(bridge.Errorf(bridge.Rejected, "it has %d bytes; options.max_message is %d", size, c.most))
-		return true
+		return nil
 	}
-	p := pending{c.client.Publish(o.Address, 1, o.Retain, o.Body), o}
-	select {
-	case c.acks <- p:
-		return true
-	case <-c.lost:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-// Serve implements [bridge.Conn]: it waits for the PUBACKs, which come in order (MQTT 3.1.1 §4.6).
-func (c *conn) Serve(ctx context.Context) error {
-	defer c.close()
-	for {
-		var p pending
-		select {
-		case p = <-c.acks:
-		case <-c.lost:
-			return c.why
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		select {
-		case <-p.token.Done():
-		case <-c.lost:
-			return c.why
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		p.o.Answer(p.token.Error())
-	}
-}
-
-// close ends the client; what was not acknowledged is forgotten with it.
-func (c *conn) close() {
-	c.fail(net.ErrClosed)
-	c.client.Disconnect(100)
+	token := c.client.Publish(o.Address, 1, o.Retain, o.Body)
+	return c.receipts.Add(ctx, o, func(ctx context.Context) error { return done(ctx, token) })
 }

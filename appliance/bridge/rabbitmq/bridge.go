@@ -4,11 +4,11 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -17,28 +17,28 @@ import (
 	"edgepost/appliance/bridge/mapping"
 )
 
+const farewell = time.Second
+
 // Kind is the connector.
 func Kind() bridge.Kind {
 	return bridge.Kind{
-		Name: "rabbitmq", Schemes: []string{"amqp", "amqps"}, Headers: true, Up: true, Down: true, Check: check, Open: open,
+		Name: "rabbitmq", Schemes: []bridge.Scheme{{Name: "amqp", Port: "5672"}, {Name: "amqps", Port: "5671", Secure: true}},
+		Headers: true, Up: true, Down: true, Check: check, Open: open, Explain: explain,
 		Options: []bridge.Option{
-			{Name: "exchange", Help: "what to publish to; \"\" is the default exchange, where up.to names a queue; default amq.topic"},
-			{Name: "queue_type", Help: "quorum or classic: make the queues of down.from; default: they must exist"},
+			{Name: "exchange", Help: "what to publish to; \"\" is the default exchange, where up.to names a queue; default amq.topic", Default: "amq.topic", Empty: true},
+			{Name: "queue_type", Help: "quorum or classic: make the queues of down.from; default: they must exist", OneOf: []string{"quorum", "classic"}},
 			{Name: "bind", Help: "routing keys to bind the queues made with, separated by spaces; ${gw} is the gateway's name"},
 			{Name: "dead_letters", Help: "exchange where the queues made put what is rejected; default: nowhere, it is dropped"},
-			{Name: "delivery_limit", Most: 1000, Help: "deliveries of one message by a quorum queue made, before the dead letters; default 10"},
-			{Name: "prefetch", Most: 1000, Help: "messages of each queue on their way here, 1 to 1000; default 64"},
-			{Name: "keep_alive", Most: 3600, Help: "seconds, 1 to 3600; a half-open connection is noticed within this and a half of it; default 30"},
+			{Name: "delivery_limit", Help: "deliveries of one message by a quorum queue made, before the dead letters; default 10", Default: "10", Most: 1000},
+			{Name: "prefetch", Help: "messages of each queue on their way here, 1 to 1000; default 64", Default: "64", Most: 1000},
+			{Name: "keep_alive", Help: "seconds, 1 to 3600; a half-open connection is noticed within this and a half of it; default 30", Default: "30", Most: 3600},
 		},
 	}
 }
 
-func check(c *bridge.Config, mistake func(key, format string, args ...any)) {
+func check(c *bridge.Config, mistake bridge.Mistake) {
 	if strings.Contains(c.Up.To, ".") {
 		mistake("up.to", "%.80q has a dot; write levels with slashes: they become dots in the routing key", c.Up.To)
-	}
-	if t := c.Options["queue_type"]; t != "" && t != "quorum" && t != "classic" {
-		mistake("options.queue_type", "%.40q is neither quorum nor classic", t)
 	}
 	if _, err := mapping.ParseTemplate(c.Options["bind"], mapping.Gateway, mapping.Bridge); err != nil {
 		mistake("options.bind", "%s", err)
@@ -56,8 +56,9 @@ func vhost(address string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name, err := url.PathUnescape(strings.TrimPrefix(u.EscapedPath(), "/"))
-	if err != nil || strings.Contains(u.EscapedPath()[min(1, len(u.EscapedPath())):], "/") {
+	path := strings.TrimPrefix(u.EscapedPath(), "/")
+	name, err := url.PathUnescape(path)
+	if err != nil || strings.Contains(path, "/") {
 		return "", fmt.Errorf("the path of %.80q is no name of a virtual host; a slash in it is written %%2f", address)
 	}
 	if name == "" {
@@ -66,155 +67,104 @@ func vhost(address string) (string, error) {
 	return name, nil
 }
 
-func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
-	d := &dialer{c: c, here: here, exchange: "amq.topic"}
-	if s, ok := c.Options["exchange"]; ok {
-		d.exchange = s
-	}
-	d.prefetch, d.alive, d.limit = c.Number("prefetch", 64), c.Number("keep_alive", 30), c.Number("delivery_limit", 10)
-	return d, nil
-}
+func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) { return &dialer{c, here}, nil }
 
 // dialer implements [bridge.Dialer].
 type dialer struct {
-	c                      *bridge.Config
-	here                   mapping.Here
-	exchange               string
-	prefetch, alive, limit int
-}
-
-// Dial implements [bridge.Dialer].
-func (d *dialer) Dial(ctx context.Context, to bridge.Target) (_ bridge.Conn, err error) {
-	c := &conn{d: d, inlet: to.Inlet, lost: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			c.close()
-		}
-	}()
-	if to.Up {
-		if c.up, err = d.channel(ctx, to.URL, "up"); err != nil {
-			return nil, err
-		}
-		if err := c.readyUp(); err != nil {
-			return nil, explain(err)
-		}
-	}
-	if to.Inlet != nil || to.Probe && len(d.c.Down.From) > 0 {
-		if c.down, err = d.channel(ctx, to.URL, "down"); err != nil {
-			return nil, err
-		}
-		if err := c.readyDown(ctx, to.Probe); err != nil {
-			return nil, explain(err)
-		}
-	}
-	for _, ch := range []*channel{c.up, c.down} {
-		if ch != nil && !ch.stop() {
-			return nil, context.Cause(ctx)
-		}
-	}
-	return c, nil
-}
-
-// channel opens a connection with its one channel.
-func (d *dialer) channel(ctx context.Context, to *url.URL, way string) (*channel, error) {
-	secret, err := d.c.Secret()
-	if err != nil {
-		return nil, err
-	}
-	name, err := vhost(to.String())
-	if err != nil {
-		return nil, bridge.Errorf(bridge.Configuration, "%w", err)
-	}
-	conf := amqp.Config{Vhost: name, Heartbeat: time.Duration(d.alive) * time.Second, FrameSize: 128 << 10, ChannelMax: 8, Locale: "en_US", Properties: amqp.NewConnectionProperties()}
-	conf.Properties.SetClientConnectionName("edgepost " + d.here.Gateway + " " + d.c.Name + " " + way)
-	conf.SASL = []amqp.Authentication{&amqp.PlainAuth{Username: d.c.Username, Password: secret}}
-	if d.c.Username == "" && d.c.CertFile != "" {
-		conf.SASL = []amqp.Authentication{&amqp.ExternalAuth{}}
-	}
-	wire, err := d.c.Dial(ctx, to, map[string]string{"amqp": "5672", "amqps": "5671"}, to.Scheme == "amqps")
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = wire.Close() })
-	b := newBounded(wire)
-	conn, err := amqp.Open(b, conf)
-	if err != nil {
-		stop()
-		_ = wire.Close()
-		return nil, d.refusal(err)
-	}
-	ch, err := conn.Channel()
-	if err != nil {
-		stop()
-		_ = wire.Close()
-		return nil, explain(err)
-	}
-	return &channel{Channel: ch, conn: conn, wire: b, stop: stop, closed: ch.NotifyClose(make(chan *amqp.Error, 1))}, nil
-}
-
-// channel is one connection and its channel.
-type channel struct {
-	*amqp.Channel
-	conn   *amqp.Connection
-	wire   *bounded
-	closed chan *amqp.Error
-
-	// stop keeps the wire open from now on; until then it ends with the context of the dialling, of which neither the
-	// library's handshake nor its calls know: a queue without a leader answers none. false: it ended before.
-	stop func() bool
+	c    *bridge.Config
+	here mapping.Here
 }
 
 // conn is one epoch. It implements [bridge.Conn].
 type conn struct {
-	d        *dialer
-	inlet    bridge.Inlet
-	up, down *channel // nil: not that way
-	sources  []source
+	d       *dialer
+	e       *bridge.Epoch
+	up      *amqp.Channel
+	waiting bridge.Tags
 
-	mu       sync.Mutex // guards waiting
-	waiting  []sent     // published and not confirmed, in order
-	confirms chan amqp.Confirmation
-	returns  chan amqp.Return
-
-	once sync.Once
-	lost chan struct{} // closed behind why
-	why  error
+	returned map[key][]string // why messages came back that are not confirmed yet; owned by confirm
 }
 
-func (c *conn) fail(err error) {
-	c.once.Do(func() {
-		c.why = err
-		close(c.lost)
-	})
-}
-
-// close says good-bye, which may be to a peer that is gone.
-func (c *conn) close() {
-	for _, ch := range []*channel{c.up, c.down} {
-		if ch != nil {
-			_ = ch.conn.CloseDeadline(time.Now().Add(farewell))
-			_ = ch.wire.Close()
+// Dial implements [bridge.Dialer].
+func (d *dialer) Dial(ctx context.Context, e *bridge.Epoch) (bridge.Conn, error) {
+	c := &conn{d: d, e: e, returned: make(map[key][]string)}
+	if e.Up {
+		if err := c.readyUp(ctx); err != nil {
+			return nil, err
 		}
 	}
+	if e.Inlet == nil && (!e.Probe || len(d.c.Down.From) == 0) {
+		return c, nil
+	}
+	return c, c.readyDown(ctx)
 }
 
-const farewell = time.Second
+// channel opens a connection with its one channel. closed says why it ended.
+func (c *conn) channel(ctx context.Context, way string) (_ *amqp.Channel, b *bounded, closed chan *amqp.Error, err error) {
+	o := c.d.c
+	name, err := vhost(c.e.URL.String())
+	if err != nil {
+		return nil, nil, nil, bridge.Errorf(bridge.Configuration, "%w", err)
+	}
+	conf := amqp.Config{
+		Vhost: name, Heartbeat: time.Duration(o.Number("keep_alive")) * time.Second, FrameSize: 128 << 10, ChannelMax: 8, Locale: "en_US",
+		Properties: amqp.NewConnectionProperties(), SASL: []amqp.Authentication{&amqp.PlainAuth{Username: o.Username, Password: c.e.Secret}},
+	}
+	conf.Properties.SetClientConnectionName("edgepost " + c.d.here.Gateway + " " + o.Name + " " + way)
+	if o.Username == "" && o.CertFile != "" {
+		conf.SASL = []amqp.Authentication{&amqp.ExternalAuth{}}
+	}
+	wire, err := c.e.Connect(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	b = &bounded{}
+	client, err := amqp.Open(bridge.NewFramed(wire, b.head), conf)
+	if err != nil {
+		return nil, nil, nil, refusal(err, o.Username)
+	}
+	c.e.OnEnd(func() { _ = client.CloseDeadline(time.Now().Add(farewell)) }) // the peer may be gone
+	ch, err := client.Channel()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return ch, b, ch.NotifyClose(make(chan *amqp.Error, 1)), nil
+}
 
-// Serve implements [bridge.Conn].
-func (c *conn) Serve(ctx context.Context) error {
-	var work sync.WaitGroup
-	defer work.Wait()
-	defer c.close()
-	if c.up != nil {
-		work.Go(func() { c.fail(c.confirm()) })
+// refusal says what can help when the handshake failed. The library takes every end of it for wrong credentials,
+// which RabbitMQ answers by closing the connection.
+func refusal(err error, user string) error {
+	switch {
+	case errors.Is(err, amqp.ErrCredentials), errors.Is(err, amqp.ErrSASL):
+		return bridge.Refuses(user, err)
+	case errors.Is(err, amqp.ErrVhost):
+		return bridge.Errorf(bridge.Configuration, "%w; look at the virtual host, the path in urls, and at the user's permissions for it", err)
 	}
-	for _, s := range c.sources {
-		go func() { c.fail(c.receive(s)) }() // it ends with the connection, or with the Take that it is in
+	if e, ok := errors.AsType[*amqp.Error](err); ok && e.Server {
+		return explain(err)
 	}
-	select {
-	case <-c.lost:
-		return explain(c.why)
-	case <-ctx.Done():
-		return ctx.Err()
+	return bridge.HangsUp("AMQP 0-9-1", err)
+}
+
+// explain says what can help against a closed channel or connection (AMQP 0-9-1 §1.2.1, reply codes).
+func explain(err error) error {
+	e, ok := errors.AsType[*amqp.Error](err)
+	if !ok {
+		return err
 	}
+	switch {
+	case e.Code == amqp.NotFound:
+		return bridge.Errorf(bridge.Configuration, "%w; create it, or look at options.exchange and down.from", err)
+	case e.Code == amqp.AccessRefused:
+		return bridge.Errorf(bridge.Configuration, "%w; give the user permissions: configure and write for queues made here, write for the exchange, read for the queues", err)
+	case e.Code == amqp.NotAllowed:
+		return bridge.Errorf(bridge.Configuration, "%w; look at the virtual host, the path in urls", err)
+	case e.Code == amqp.ResourceLocked:
+		return bridge.Errorf(bridge.Configuration, "%w; somebody else has the queue for itself", err)
+	case e.Code == amqp.PreconditionFailed && strings.Contains(e.Reason, "inequivalent"):
+		return bridge.Errorf(bridge.Configuration, "%w; it was made otherwise: leave options.queue_type away to take it as it is", err)
+	case e.Code == amqp.NotImplemented:
+		return bridge.Errorf(bridge.Configuration, "%w", err)
+	}
+	return err
 }

@@ -45,7 +45,7 @@ func TestMapping(t *testing.T) {
 		Address: "a/b.c", ContentType: "application/json", Body: []byte("{}"), ID: "id1", Event: true, Priority: 7, TTL: 90 * time.Second,
 		Response: "r/x", Correlation: []byte{0, 255}, Headers: []message.Property{{Key: "id", Value: "id1"}, {Key: "specversion", Value: "1.0"}},
 	}
-	p := publishing(bridge.NewOutgoing(w, nil))
+	p := publishing(&bridge.Outgoing{Wire: w})
 	if p.DeliveryMode != amqp.Persistent || p.Headers["cloudEvents:id"] != "id1" || p.Expiration != "90000" {
 		t.Errorf("%+v", p)
 	}
@@ -96,22 +96,25 @@ func TestErrorsSayWhatCanHelp(t *testing.T) {
 
 // TestReturnsAndConfirms: a confirm after a return is no success, and of two with the same id and key the first is it.
 func TestReturnsAndConfirms(t *testing.T) {
-	c := &conn{d: &dialer{}, up: &channel{closed: make(chan *amqp.Error, 1)}, confirms: make(chan amqp.Confirmation), returns: make(chan amqp.Return)}
+	c := &conn{returned: make(map[key][]string)}
+	confirms, returns, closed := make(chan amqp.Confirmation), make(chan amqp.Return), make(chan *amqp.Error, 1)
 	answers := make([]error, 4)
 	for i, id := range []string{"a", "b", "b", "c"} {
-		o := bridge.NewOutgoing(bridge.Wire{ID: id, Body: make([]byte, 10*i)}, func(err error) { answers[i] = err })
-		c.waiting = append(c.waiting, sent{o: o, key: "k"})
+		c.waiting.Add(&bridge.Outgoing{Wire: bridge.Wire{Address: "k", ID: id, Body: make([]byte, 10*i)}, Answered: func(_ *bridge.Outgoing, err error) { answers[i] = err }})
 	}
 	done := make(chan error)
-	go func() { done <- c.confirm() }()
-	c.returns <- amqp.Return{ReplyCode: 312, ReplyText: "NO_ROUTE", RoutingKey: "k", MessageId: "b"}
+	go func() { done <- c.confirm(confirms, returns, closed) }()
+	returns <- amqp.Return{ReplyCode: 312, ReplyText: "NO_ROUTE", RoutingKey: "k", MessageId: "b"}
 	for n := range 3 {
-		c.confirms <- amqp.Confirmation{DeliveryTag: uint64(n + 1), Ack: n != 2}
+		confirms <- amqp.Confirmation{DeliveryTag: uint64(n + 1), Ack: n != 2}
 	}
-	close(c.returns)
-	c.up.closed <- &amqp.Error{Code: 406, Reason: "PRECONDITION_FAILED - message size 30 is larger than configured max size 29"}
-	close(c.confirms)
+	close(returns)
+	closed <- &amqp.Error{Code: 406, Reason: "PRECONDITION_FAILED - message size 30 is larger than configured max size 29"}
+	close(confirms)
 	<-done
+	if len(c.returned) != 0 {
+		t.Errorf("returns are kept for ever: %v", c.returned)
+	}
 	if answers[0] != nil {
 		t.Error(answers[0])
 	}
@@ -130,9 +133,9 @@ func TestWhatTheProtocolHasNoRoomFor(t *testing.T) {
 	for want, w := range map[string]bridge.Wire{
 		"routing key": {Address: long}, "id": {ID: long}, "content type": {ContentType: long}, "property": {Headers: []message.Property{{Key: long}}}, "": {ID: long[1:]},
 	} {
-		p := publishing(bridge.NewOutgoing(w, nil))
-		if field, _ := tooLong(&p, routingKey(w.Address)); field != want {
-			t.Errorf("%q, want %q", field, want)
+		p := publishing(&bridge.Outgoing{Wire: w})
+		if err := tooLong(&p, routingKey(w.Address)); (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), "its "+want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }
@@ -156,7 +159,11 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%s passes", key)
 		}
 	}
-	if _, err := open(&bridge.Config{}, mapping.Here{}); err != nil {
-		t.Error(err)
+	kind := Kind()
+	for _, exchange := range []map[string]string{nil, {"exchange": ""}} {
+		d, err := kind.Dialer(bridge.Config{Options: exchange}, mapping.Here{})
+		if err != nil || (d.(*dialer).c.Options["exchange"] == "") != (exchange != nil) || d.(*dialer).c.Number("prefetch") != 64 {
+			t.Error(d, err)
+		}
 	}
 }

@@ -10,11 +10,11 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"edgepost/appliance/bridge"
 	"edgepost/appliance/bridge/mapping"
+	"edgepost/appliance/bridge/stomp/client"
 	"edgepost/appliance/message"
 )
 
@@ -25,10 +25,35 @@ type broker struct {
 	r *bufio.Reader
 }
 
+// frame is what a client sent: the lines of its head, and its body. Escapes are left as they are.
+type frame struct {
+	command string
+	headers map[string]string
+	body    string
+}
+
+func (b *broker) read() (frame, error) {
+	all, err := b.r.ReadString(0)
+	if err != nil {
+		return frame{}, err
+	}
+	head, body, _ := strings.Cut(strings.TrimLeft(strings.TrimSuffix(all, "\x00"), "\n"), "\n\n")
+	lines := strings.Split(head, "\n")
+	f := frame{command: lines[0], headers: make(map[string]string), body: body}
+	for _, l := range lines[1:] {
+		name, value, _ := strings.Cut(l, ":")
+		if _, again := f.headers[name]; again {
+			return f, fmt.Errorf("header %s stands there twice", name)
+		}
+		f.headers[name] = strings.ReplaceAll(value, `\c`, ":")
+	}
+	return f, nil
+}
+
 // expect reads a frame.
-func (b *broker) expect(command string) *frame {
+func (b *broker) expect(command string) frame {
 	b.t.Helper()
-	f, err := read(b.r)
+	f, err := b.read()
 	if err != nil || f.command != command {
 		b.t.Fatalf("%+v, %v; want %s", f, err, command)
 	}
@@ -56,19 +81,34 @@ func listen(t *testing.T, serve func(b *broker)) *url.URL {
 			if err != nil {
 				return
 			}
-			go func() { defer c.Close(); serve(&broker{t, c, bufio.NewReaderSize(c, maxLine+1)}) }()
+			go func() { defer c.Close(); serve(&broker{t, c, bufio.NewReaderSize(c, 32<<10)}) }()
 		}
 	}()
 	return &url.URL{Scheme: "stomp", Host: l.Addr().String()}
 }
 
-func dial(t *testing.T, c *bridge.Config, to bridge.Target) (bridge.Conn, error) {
+// dial connects. end says why the connection ended; what it takes comes out of the inlet.
+func dial(t *testing.T, c *bridge.Config, u *url.URL, in inlet) (conn bridge.Conn, end <-chan error, err error) {
 	t.Helper()
-	d, err := open(c, mapping.Here{Gateway: "gw1"})
+	kind := Kind()
+	c.Name = "b"
+	d, err := kind.Dialer(*c, mapping.Here{Gateway: "gw1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d.Dial(t.Context(), to)
+	e := bridge.NewEpoch(t.Context(), &kind, c, u)
+	if e.Up = in == nil; !e.Up {
+		e.Inlet = in
+	}
+	ended := make(chan error, 1)
+	e.Go(func(ctx context.Context) error {
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return nil
+	})
+	t.Cleanup(func() { _ = e.End() })
+	conn, err = e.Dial(d)
+	return conn, ended, err
 }
 
 // inlet gathers what comes.
@@ -79,7 +119,7 @@ func (n inlet) Position(_ uint32) []byte { return nil }
 
 func TestSendIsConfirmedByReceiptsAndEndsWithAnError(t *testing.T) {
 	u := listen(t, func(b *broker) {
-		if f := b.expect("CONNECT"); f.get("accept-version") != "1.2" || f.get("host") != "/" || f.get("login") != "me" || f.get("heart-beat") != "30000,30000" {
+		if f := b.expect("CONNECT"); f.headers["accept-version"] != "1.2" || f.headers["host"] != "/" || f.headers["login"] != "me" || f.headers["heart-beat"] != "30000,30000" {
 			t.Errorf("%+v", f)
 		}
 		b.say("CONNECTED\nversion:1.2\nserver:ActiveMQ/5.17\nheart-beat:0,0\n\n\x00\n")
@@ -88,34 +128,34 @@ func TestSendIsConfirmedByReceiptsAndEndsWithAnError(t *testing.T) {
 			"destination": "/queue/ep.up.d1", "persistent": "true", "priority": "6", "amq-msg-type": "text", "JMSXGroupID": "d1", "correlation-id": "c1",
 			"cloudEvents_id": "1", "reply-to": "/topic/device.d1.in.r", "content-type": "text/plain",
 		} {
-			if got := first.get(name); got != want {
+			if got := first.headers[name]; got != want {
 				t.Errorf("%s: %q, want %q", name, got, want)
 			}
 		}
-		if ms := first.get("expires"); len(ms) != 13 {
+		if ms := first.headers["expires"]; len(ms) != 13 {
 			t.Errorf("expires: %q", ms)
 		}
 		second, third := b.expect("SEND"), b.expect("SEND")
-		if second.get("amq-msg-type") != "bytes" || second.get("epid") != "2" || second.get("receipt") == "mine" || second.get("transaction") != "" || second.get("color") != "red" {
+		if second.headers["amq-msg-type"] != "bytes" || second.headers["epid"] != "2" || second.headers["receipt"] == "mine" || second.headers["transaction"] != "" || second.headers["color"] != "red" {
 			t.Errorf("%+v", second)
 		}
-		b.say("RECEIPT\nreceipt-id:%s\n\n\x00", third.get("receipt"))
-		b.say("RECEIPT\nreceipt-id:%s\n\n\x00", first.get("receipt"))
+		b.say("RECEIPT\nreceipt-id:%s\n\n\x00", third.headers["receipt"])
+		b.say("RECEIPT\nreceipt-id:%s\n\n\x00", first.headers["receipt"])
 		b.say("RECEIPT\nreceipt-id:77\n\n\x00")
-		b.say("ERROR\nreceipt-id:%s\nmessage:too large\n\n\x00", second.get("receipt"))
+		b.say("ERROR\nreceipt-id:%s\nmessage:too large\n\n\x00", second.headers["receipt"])
 	})
 	file := t.TempDir() + "/none"
-	if _, err := dial(t, &bridge.Config{PasswordFile: file}, bridge.Target{URL: u, Up: true}); err == nil || bridge.Classify(err).Class != bridge.Configuration {
+	if _, _, err := dial(t, &bridge.Config{PasswordFile: file}, u, nil); err == nil || bridge.Classify(err).Class != bridge.Configuration {
 		t.Error(err)
 	}
-	conn, err := dial(t, &bridge.Config{Username: "me"}, bridge.Target{URL: u, Up: true})
+	conn, end, err := dial(t, &bridge.Config{Username: "me"}, u, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	answers := make([]chan error, 3)
 	out := func(i int, w bridge.Wire) *bridge.Outgoing {
 		answers[i] = make(chan error, 1)
-		return bridge.NewOutgoing(w, func(err error) { answers[i] <- err })
+		return &bridge.Outgoing{Wire: w, Answered: func(_ *bridge.Outgoing, err error) { answers[i] <- err }}
 	}
 	batch := []*bridge.Outgoing{
 		out(0, bridge.Wire{
@@ -131,7 +171,7 @@ func TestSendIsConfirmedByReceiptsAndEndsWithAnError(t *testing.T) {
 	if err := conn.Send(t.Context(), batch); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.Serve(t.Context()); err == nil || !strings.Contains(err.Error(), "too large") || bridge.Classify(err).Class != bridge.Temporary {
+	if err := <-end; err == nil || !strings.Contains(err.Error(), "too large") || bridge.Classify(err).Class != bridge.Temporary {
 		t.Error(err)
 	}
 	if err := <-answers[0]; err != nil {
@@ -148,38 +188,43 @@ func TestSendIsConfirmedByReceiptsAndEndsWithAnError(t *testing.T) {
 func TestWhatComesIsAcknowledgedOneByOne(t *testing.T) {
 	done := make(chan string, 10)
 	u := listen(t, func(b *broker) {
-		if f := b.expect("CONNECT"); f.get("client-id") != "edgepost-gw1-b" {
+		if f := b.expect("CONNECT"); f.headers["client-id"] != "edgepost-gw1-b" {
 			t.Errorf("%+v", f)
 		}
 		b.say("CONNECTED\nversion:1.2\nserver:RabbitMQ/3.10\nheart-beat:0,0\n\n\x00\n")
 		f := b.expect("SUBSCRIBE")
-		if f.get("ack") != "client-individual" || f.get("destination") != "/topic/cmd.d1" || f.get("prefetch-count") != "64" || f.get("durable") != "true" || f.get("id") != "edgepost-gw1-b-mine-0" {
+		if f.headers["ack"] != "client-individual" || f.headers["destination"] != "/topic/cmd.d1" || f.headers["prefetch-count"] != "64" || f.headers["durable"] != "true" || f.headers["id"] != "edgepost-gw1-b-mine-0" {
 			t.Errorf("%+v", f)
 		}
 		b.say("MESSAGE\nack:a1\ndestination:/topic/cmd.d1\ncloudEvents_specversion:1.0\ncloudEvents_id:7\ncloudEvents_id:8\nother:x\npriority:9\n\nearly\x00")
-		b.say("RECEIPT\nreceipt-id:%s\n\n\x00", f.get("receipt"))
-		b.say("MESSAGE\nack:a2\ncontent-length:%d\n\n%s\x00", maxBody+1, strings.Repeat("x", maxBody+1))
+		b.say("RECEIPT\nreceipt-id:%s\n\n\x00", f.headers["receipt"])
+		b.say("MESSAGE\nack:a2\ncontent-length:%d\n\n%s\x00", client.MaxBody+1, strings.Repeat("x", client.MaxBody+1))
 		b.say("MESSAGE\nack:a3\ndestination:/topic/cmd.d2\namqp-message-id:m3\nx-death:1\ncolor:red\ncontent-length:1\n\nz\x00")
 		for range 3 {
-			f, err := read(b.r)
+			f, err := b.read()
 			if err != nil {
 				return
 			}
-			done <- f.command + " " + f.get("id") + " " + f.get("requeue")
+			done <- f.command + " " + f.headers["id"] + " " + f.headers["requeue"]
 		}
 		b.say("ERROR\nmessage:access_refused\n\n\x00")
 	})
 	c := &bridge.Config{Name: "b", Options: map[string]string{"durable": "mine"}, Down: bridge.Down{From: []string{"/topic/cmd.d1"}}}
 	in := make(inlet, 10)
-	conn, err := dial(t, c, bridge.Target{URL: u, Inlet: in})
+	_, end, err := dial(t, c, u, in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := make(chan error)
-	go func() { end <- conn.Serve(t.Context()) }()
 	first := <-in
 	if first.Address != "cmd/d1" || !first.Event || len(first.Headers) != 2 || first.Headers[1].Value != "7" || string(first.Body) != "early" || first.Priority != 9 || !first.Text {
 		t.Errorf("%+v", first.Wire)
+	}
+	large := <-in
+	if large.Bad == nil || !strings.Contains(large.Bad.Error(), "2097153 bytes") {
+		t.Errorf("%v", large.Bad)
+	}
+	if err := large.Done(large.Bad); err != nil {
+		t.Error(err)
 	}
 	if got := <-done; got != "NACK a2 false" {
 		t.Error(got)
@@ -188,11 +233,15 @@ func TestWhatComesIsAcknowledgedOneByOne(t *testing.T) {
 	if second.Event || second.ID != "m3" || len(second.Headers) != 1 || second.Headers[0].Key != "color" || second.Text {
 		t.Errorf("%+v", second.Wire)
 	}
-	second.Done(fmt.Errorf("not ours"))
+	if err := second.Done(fmt.Errorf("not ours")); err != nil {
+		t.Error(err)
+	}
 	if got := <-done; got != "NACK a3 false" {
 		t.Error(got)
 	}
-	first.Done(nil)
+	if err := first.Done(nil); err != nil {
+		t.Error(err)
+	}
 	if got := <-done; got != "ACK a1 " {
 		t.Error(got)
 	}
@@ -207,68 +256,26 @@ func TestBadStarts(t *testing.T) {
 		"": "is it STOMP there", "HTTP/1.1 400 Bad Request\r\n\r\n": "is it STOMP there", "\x15\x03\x01\x00\x02\x02\x0a": "is it STOMP there",
 	} {
 		u := listen(t, func(b *broker) { b.expect("CONNECT"); b.say("%s", answer) })
-		_, err := dial(t, &bridge.Config{Username: "me"}, bridge.Target{URL: u, Up: true})
+		_, _, err := dial(t, &bridge.Config{Username: "me"}, u, nil)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "x.y.z") {
 			t.Errorf("%q: %v", answer, err)
 		}
 	}
-	if _, err := dial(t, &bridge.Config{Username: "a\nb"}, bridge.Target{URL: listen(t, func(*broker) {}), Up: true}); err == nil || !strings.Contains(err.Error(), "login") {
+	if _, _, err := dial(t, &bridge.Config{Username: "a\nb"}, listen(t, func(*broker) {}), nil); err == nil || !strings.Contains(err.Error(), "login") {
 		t.Error(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	d, err := open(&bridge.Config{}, mapping.Here{})
+	kind := Kind()
+	d, err := kind.Dialer(bridge.Config{Name: "b"}, mapping.Here{Gateway: "gw1"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
 	u := listen(t, func(b *broker) { b.expect("CONNECT"); cancel(); _, _ = b.r.ReadByte() })
-	if _, err := d.Dial(ctx, bridge.Target{URL: u, Up: true}); err == nil {
+	e := bridge.NewEpoch(ctx, &kind, &bridge.Config{}, u)
+	if _, err := e.Dial(d); err == nil {
 		t.Error("a broker that never answers is connected")
 	}
-}
-
-func TestHeartBeats(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ours, theirs := net.Pipe()
-		s := &session{net: ours}
-		s.r = bufio.NewReader(s)
-		s.agree(&frame{headers: []header{{"heart-beat", "10000,4000"}}}, 8*time.Second)
-		if s.silent != 21*time.Second || s.every != 8*time.Second {
-			t.Fatal(s.silent, s.every)
-		}
-		go func() { _ = s.beat(t.Context()) }()
-		begin := time.Now()
-		b := make([]byte, 1)
-		for range 3 {
-			if _, err := theirs.Read(b); err != nil || b[0] != '\n' {
-				t.Fatal(b, err)
-			}
-		}
-		if d := time.Since(begin); d > 3*s.every {
-			t.Errorf("three beats in %v", d)
-		}
-		go func() { _, _ = theirs.Write([]byte("\n\n")) }()
-		go func() { // the broker is there, and then says nothing
-			for {
-				if _, err := theirs.Read(b); err != nil {
-					return
-				}
-			}
-		}()
-		begin = time.Now()
-		if _, err := read(s.r); err == nil || !strings.Contains(err.Error(), "not even a heart-beat") {
-			t.Error(err)
-		}
-		if d := time.Since(begin); d != s.silent {
-			t.Errorf("noticed after %v", d)
-		}
-		s.close()
-		theirs.Close()
-	})
-	s := &session{}
-	s.agree(&frame{}, time.Second)
-	if s.silent != 0 || s.every != 0 {
-		t.Error("heart-beats with a broker that has none")
-	}
+	_ = e.End()
 }
 
 func TestDestinationsAndAddresses(t *testing.T) {
@@ -291,7 +298,9 @@ func TestErrorsSayWhatCanHelp(t *testing.T) {
 		"User me is not authorized to write to: queue://x": bridge.Configuration, "AMQ339001: Destination does not exist: strict.x": bridge.Configuration,
 		"Max frame size exceeds": bridge.Rejected, "java.lang.NullPointerException": bridge.Doubtful,
 	} {
-		if err := verdict(&frame{headers: []header{{"message", text}}}); err.Class != want {
+		f := &client.Frame{}
+		f.Set("message", text)
+		if err := verdict(f); err.Class != want {
 			t.Errorf("%s: %v", text, err.Class)
 		}
 	}

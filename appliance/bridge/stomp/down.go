@@ -10,171 +10,126 @@ import (
 	"time"
 
 	"edgepost/appliance/bridge"
-	"edgepost/appliance/message"
+	"edgepost/appliance/bridge/mapping"
+	"edgepost/appliance/bridge/stomp/client"
 )
+
+// subscribed is the receipt of subscriptions; those of messages are numbers.
+const subscribed = "subscribed"
 
 // subscribe begins to read each destination of down.from, and returns when the broker has agreed to all.
 func (c *conn) subscribe(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.down.net.Close() })
-	defer stop()
-	for i, from := range c.d.c.Down.From {
-		if err := c.down.write(c.subscription(i, from), false); err != nil {
+	for i, from := range c.c.Down.From {
+		if err := c.down.Write(c.subscription(i, from)); err != nil {
 			return err
 		}
-		for agreed := false; !agreed; {
-			f, err := read(c.down.r)
-			if err != nil {
-				return err
-			}
-			switch f.command {
-			case "RECEIPT":
-				agreed = true
-			case "ERROR":
-				return fmt.Errorf("destination %.80q: %w", from, ending(verdict(f)))
-			case "MESSAGE":
-				c.early = append(c.early, f) // at most what was subscribed to brings unacknowledged
-			}
+		select {
+		case <-c.agreed:
+		case <-ctx.Done():
+			return fmt.Errorf("destination %.80q: %w", from, context.Cause(ctx))
 		}
 	}
 	return nil
 }
 
-func (c *conn) subscription(i int, from string) *frame {
-	n := strconv.Itoa(c.d.prefetch)
-	f := &frame{command: "SUBSCRIBE"}
-	f.set("id", strconv.Itoa(i))
-	f.set("destination", from)
-	f.set("ack", "client-individual")
-	f.set("receipt", "subscribed")
+func (c *conn) subscription(i int, from string) *client.Frame {
+	f := &client.Frame{Command: "SUBSCRIBE"}
+	o, n := c.c.Options, strconv.Itoa(i)
+	if name := o["durable"]; name != "" && (strings.HasPrefix(from, "/topic/") || o["destination"] == "topic") {
+		c.durable(f, name+"-"+n)
+	}
+	if _, named := f.Look("id"); !named {
+		f.Set("id", n)
+	}
+	f.Set("destination", from)
+	f.Set("ack", "client-individual")
+	f.Set("receipt", subscribed)
 	switch c.down.kind {
 	case rabbit:
-		f.set("prefetch-count", n)
+		f.Set("prefetch-count", o["prefetch"])
 	case artemis:
-		f.set("consumer-window-size", strconv.Itoa(c.d.prefetch<<12))
+		f.Set("consumer-window-size", strconv.Itoa(c.c.Number("prefetch")<<12))
 	default:
-		f.set("activemq.prefetchSize", n)
+		f.Set("activemq.prefetchSize", o["prefetch"])
 	}
-	switch c.d.kind {
+	switch o["destination"] {
 	case "queue":
-		f.set("subscription-type", "ANYCAST")
+		f.Set("subscription-type", "ANYCAST")
 	case "topic":
-		f.set("subscription-type", "MULTICAST")
-	}
-	if name := c.d.c.Options["durable"]; name != "" && (strings.HasPrefix(from, "/topic/") || c.d.kind == "topic") {
-		c.durable(f, name, i)
+		f.Set("subscription-type", "MULTICAST")
 	}
 	return f
 }
 
 // durable makes a subscription one that stays: each broker calls it otherwise.
-func (c *conn) durable(f *frame, name string, i int) {
-	name += "-" + strconv.Itoa(i)
+func (c *conn) durable(f *client.Frame, name string) {
 	switch c.down.kind {
-	case rabbit: // the first "id" counts
-		f.headers[0].value = c.d.id + "-" + name
-		f.set("durable", "true")
-		f.set("auto-delete", "false")
+	case rabbit:
+		f.Set("id", c.c.Options["client_id"]+"-"+name)
+		f.Set("durable", "true")
+		f.Set("auto-delete", "false")
 	case artemis:
-		f.set("durable-subscription-name", name)
+		f.Set("durable-subscription-name", name)
 	default:
-		f.set("activemq.subscriptionName", name)
+		f.Set("activemq.subscriptionName", name)
 	}
 }
 
-// receive reads until the connection ends.
-func (c *conn) receive() error {
-	for _, f := range c.early {
-		if err := c.message(f); err != nil {
-			return err
-		}
-	}
-	c.early = nil
-	for {
-		f, err := read(c.down.r)
-		if err != nil {
-			return err
-		}
-		switch f.command {
-		case "ERROR":
-			return ending(verdict(f))
-		case "MESSAGE":
-			if err := c.message(f); err != nil {
-				return err
+// message hands one over.
+func (c *conn) message(f *client.Frame) {
+	in := bridge.Incoming{Wire: c.wire(f), Done: func(refused error) error {
+		a := &client.Frame{Command: "ACK"}
+		if refused != nil {
+			a.Command = "NACK"
+			if c.down.kind == rabbit {
+				a.Set("requeue", "false")
 			}
 		}
+		a.Set("id", f.Get("ack"))
+		return c.down.Write(a)
+	}}
+	if f.Dropped > 0 {
+		in.Bad = fmt.Errorf("it has %d bytes; the limit is %d", f.Dropped, client.MaxBody)
 	}
-}
-
-// message hands one over. What was too large to be kept is refused at once.
-func (c *conn) message(f *frame) error {
-	ack := f.get("ack")
-	if f.dropped > 0 {
-		if err := c.answer("NACK", ack); err != nil {
-			return fmt.Errorf("refuse a message of %d bytes: %w", f.dropped, err)
-		}
-		return nil
-	}
-	c.inlet.Take(bridge.Incoming{Wire: c.wire(f), Done: func(refused error) {
-		verb := "ACK"
-		if refused != nil {
-			verb = "NACK"
-		}
-		if err := c.answer(verb, ack); err != nil {
-			c.fail(err)
-		}
-	}})
-	return nil
-}
-
-func (c *conn) answer(verb, ack string) error {
-	f := &frame{command: verb}
-	f.set("id", ack)
-	if verb == "NACK" && c.down.kind == rabbit {
-		f.set("requeue", "false")
-	}
-	return c.down.write(f, false)
+	c.e.Inlet.Take(in)
 }
 
 // wire maps what came.
-func (c *conn) wire(f *frame) bridge.Wire {
+func (c *conn) wire(f *client.Frame) bridge.Wire {
 	w := bridge.Wire{
-		Address: address(f.get("destination")), ContentType: f.get("content-type"), Body: f.body, Key: f.get("JMSXGroupID"),
-		Response: address(f.get("reply-to")), Correlation: []byte(f.get("correlation-id")),
+		Address: address(f.Get("destination")), ContentType: f.Get("content-type"), Body: f.Body, Key: f.Get("JMSXGroupID"),
+		Response: address(f.Get("reply-to")), Correlation: []byte(f.Get("correlation-id")), ID: c.id(f),
 	}
 	if w.ContentType == "" {
-		w.ContentType = f.get("contentType")
+		w.ContentType = f.Get("contentType")
 	}
-	_, sized := f.look("content-length")
-	w.Text = !sized || f.get("amq-msg-type") == "text"
-	if n, err := strconv.ParseUint(f.get("priority"), 10, 8); err == nil {
+	_, sized := f.Look("content-length")
+	w.Text = !sized || f.Get("amq-msg-type") == "text"
+	if n, err := strconv.ParseUint(f.Get("priority"), 10, 8); err == nil {
 		w.Priority = uint8(n)
 	}
-	if ms, err := strconv.ParseInt(f.get("expires"), 10, 64); err == nil && ms > 0 && time.Now().Unix() > trusted {
+	if ms, err := strconv.ParseInt(f.Get("expires"), 10, 64); err == nil && ms > 0 && time.Now().Unix() > trusted {
 		w.TTL = max(time.Until(time.UnixMilli(ms)), time.Second)
 	}
-	w.ID = c.id(f)
-	_, w.Event = f.look(attribute + "specversion")
-	seen := make(map[string]bool, len(f.headers))
-	for _, h := range f.headers {
-		short, is := strings.CutPrefix(h.name, attribute)
-		if is != w.Event || !w.Event && known(h.name) || seen[short] {
-			continue
+	w.ReadHeaders(func(yield func(name, value string) bool) {
+		for name, value := range f.Headers() {
+			if !known(name) && !yield(name, value) {
+				return
+			}
 		}
-		seen[short] = true
-		w.Headers = append(w.Headers, message.Property{Key: short, Value: h.value})
-	}
+	}, mapping.Underscore)
 	return w
 }
 
 // id is what names the message for ever, "" when nothing does.
-func (c *conn) id(f *frame) string {
-	if id := f.get("epid"); id != "" {
+func (c *conn) id(f *client.Frame) string {
+	if id := f.Get("epid"); id != "" {
 		return id
 	}
-	if id := f.get("amqp-message-id"); id != "" {
+	if id := f.Get("amqp-message-id"); id != "" {
 		return id
 	}
-	if id := f.get("message-id"); c.down.kind == activemq && strings.HasPrefix(id, "ID:") {
+	if id := f.Get("message-id"); c.down.kind == activemq && strings.HasPrefix(id, "ID:") {
 		return id
 	}
 	return ""

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -29,44 +28,36 @@ const (
 // Kind is the connector.
 func Kind() bridge.Kind {
 	return bridge.Kind{
-		Name: "webhook", Schemes: []string{"https", "http"}, Headers: true, Up: true, Open: open,
+		Name: "webhook", Schemes: []bridge.Scheme{{Name: "https", Port: "443", Secure: true}, {Name: "http", Port: "80"}},
+		Headers: true, Up: true, Open: open,
 		Options: []bridge.Option{
 			{Name: "secret_file", Help: "file with the secret that signs requests, as Standard Webhooks says; whsec_<base64> or plain text"},
-			{Name: "concurrency", Help: "requests at the same time, 1 to 32; above 1 order is not kept; default 1", Most: 32},
+			{Name: "concurrency", Help: "requests at the same time, 1 to 32; above 1 order is not kept; default 1", Default: "1", Most: 32},
 		},
 	}
 }
 
-func open(c *bridge.Config, _ mapping.Here) (bridge.Dialer, error) {
-	return &dialer{c, c.Number("concurrency", 1)}, nil
-}
+func open(c *bridge.Config, _ mapping.Here) (bridge.Dialer, error) { return &dialer{c}, nil }
 
-type dialer struct {
-	c *bridge.Config
-	n int
-}
-
-var ports = map[string]string{"http": "80", "https": "443"} // never written
+type dialer struct{ c *bridge.Config }
 
 // Dial implements [bridge.Dialer]. It connects once, to say early what is wrong; with a probe it also asks for OPTIONS.
-func (d *dialer) Dial(ctx context.Context, to bridge.Target) (bridge.Conn, error) {
-	first, err := d.c.Dial(ctx, to.URL, ports, to.URL.Scheme == "https")
+func (d *dialer) Dial(ctx context.Context, e *bridge.Epoch) (bridge.Conn, error) {
+	first, err := e.Open(ctx, e.URL.Host)
 	if err != nil {
 		return nil, err
 	}
 	_ = first.Close() // only looked
-	c := &conn{d: d, to: to.URL, room: make(chan struct{}, d.n)}
+	n := d.c.Number("concurrency")
+	c := &conn{c: d.c, e: e, room: make(chan struct{}, n)}
 	if c.secret, err = d.secret(); err != nil {
 		return nil, err
 	}
-	if c.password, err = d.c.Secret(); err != nil {
-		return nil, err
-	}
-	tr := &http.Transport{MaxIdleConnsPerHost: d.n, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: 64 << 10}
-	tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.c.Dial(ctx, to.URL, ports, false) }
-	tr.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.c.Dial(ctx, to.URL, ports, true) }
+	open := func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Open(ctx, e.URL.Host) }
+	tr := &http.Transport{DialContext: open, DialTLSContext: open, MaxIdleConnsPerHost: n, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: 64 << 10}
+	e.OnEnd(tr.CloseIdleConnections)
 	c.client = &http.Client{Transport: tr, Timeout: requestTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	if to.Probe {
+	if e.Probe {
 		return c, c.probe(ctx)
 	}
 	return c, nil
@@ -93,19 +84,11 @@ func (d *dialer) secret() ([]byte, error) {
 
 // conn is a client. It implements [bridge.Conn].
 type conn struct {
-	d        *dialer
-	to       *url.URL
-	client   *http.Client
-	secret   []byte
-	password string
-	room     chan struct{}
-}
-
-// Serve implements [bridge.Conn].
-func (c *conn) Serve(ctx context.Context) error {
-	<-ctx.Done()
-	c.client.CloseIdleConnections()
-	return ctx.Err()
+	c      *bridge.Config
+	e      *bridge.Epoch
+	client *http.Client
+	secret []byte
+	room   chan struct{}
 }
 
 // Send implements [bridge.Conn].
@@ -116,21 +99,22 @@ func (c *conn) Send(ctx context.Context, batch []*bridge.Outgoing) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		post := func() {
+		post := func(ctx context.Context) error {
 			defer func() { <-c.room }()
 			o.Answer(c.post(ctx, o))
+			return nil
 		}
-		if c.d.n == 1 {
-			post()
-		} else {
-			go post() // ends with ctx, and is not answered then
+		if cap(c.room) > 1 {
+			c.e.Go(post)
+		} else if err := post(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 func (c *conn) post(ctx context.Context, o *bridge.Outgoing) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.to.String(), bytes.NewReader(o.Body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.e.URL.String(), bytes.NewReader(o.Body))
 	if err != nil {
 		return bridge.Errorf(bridge.Configuration, "%w", err)
 	}
@@ -160,7 +144,7 @@ func sign(h http.Header, secret []byte, id string, now time.Time, body []byte) {
 }
 
 func (c *conn) probe(ctx context.Context) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodOptions, c.to.String(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodOptions, c.e.URL.String(), nil)
 	if err != nil {
 		return err
 	}
@@ -176,10 +160,10 @@ func (c *conn) probe(ctx context.Context) error {
 // do makes the request and says what the answer means.
 func (c *conn) do(r *http.Request) error {
 	switch {
-	case c.d.c.TokenFile != "":
-		r.Header.Set("Authorization", "Bearer "+c.password)
-	case c.d.c.Username != "":
-		r.SetBasicAuth(c.d.c.Username, c.password)
+	case c.c.TokenFile != "":
+		r.Header.Set("Authorization", "Bearer "+c.e.Secret)
+	case c.c.Username != "":
+		r.SetBasicAuth(c.c.Username, c.e.Secret)
 	}
 	r.Header.Set("User-Agent", "edgepost")
 	a, err := c.client.Do(r)

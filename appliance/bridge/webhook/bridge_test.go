@@ -4,7 +4,6 @@ package webhook
 
 import (
 	"bytes"
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -35,7 +34,7 @@ func post(t *testing.T, s *httptest.Server, c *bridge.Config, w bridge.Wire) err
 func send(t *testing.T, conn bridge.Conn, w bridge.Wire) error {
 	t.Helper()
 	answer := make(chan error, 1)
-	o := bridge.NewOutgoing(w, func(err error) { answer <- err })
+	o := &bridge.Outgoing{Wire: w, Answered: func(_ *bridge.Outgoing, err error) { answer <- err }}
 	if err := conn.Send(t.Context(), []*bridge.Outgoing{o}); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +43,17 @@ func send(t *testing.T, conn bridge.Conn, w bridge.Wire) error {
 
 func dial(t *testing.T, s *httptest.Server, c *bridge.Config) (bridge.Conn, func()) {
 	t.Helper()
-	d, err := Kind().Open(c, mapping.Here{Gateway: "gw1"})
+	conn, e, err := try(t, s, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, func() { _ = e.End() }
+}
+
+func try(t *testing.T, s *httptest.Server, c *bridge.Config) (bridge.Conn, *bridge.Epoch, error) {
+	t.Helper()
+	kind := Kind()
+	d, err := kind.Dialer(*c, mapping.Here{Gateway: "gw1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,14 +61,9 @@ func dial(t *testing.T, s *httptest.Server, c *bridge.Config) (bridge.Conn, func
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := d.Dial(t.Context(), bridge.Target{URL: u, Up: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = conn.Serve(ctx) }()
-	return conn, func() { cancel(); <-done }
+	e := bridge.NewEpoch(t.Context(), &kind, c, u)
+	conn, err := e.Dial(d)
+	return conn, e, err
 }
 
 func TestBinaryEventIsSignedAsStandardWebhooksSays(t *testing.T) {
@@ -173,12 +177,8 @@ func TestRetryAfter(t *testing.T) {
 func TestWrongCertificate(t *testing.T) {
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	defer s.Close()
-	d, err := Kind().Open(&bridge.Config{}, mapping.Here{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, _ := url.Parse(s.URL)
-	_, err = d.Dial(t.Context(), bridge.Target{URL: u})
+	_, e, err := try(t, s, &bridge.Config{})
+	defer e.End()
 	if e := bridge.Classify(err); e.Class != bridge.Configuration || !strings.Contains(e.Error(), "ca_file") {
 		t.Errorf("%v: %v", e.Class, e)
 	}

@@ -1,6 +1,4 @@
-//go:build !omit_stomp
-
-package stomp
+package client
 
 import (
 	"bufio"
@@ -8,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strconv"
 	"strings"
 )
@@ -17,26 +16,31 @@ const (
 	maxLine    = 32 << 10 // a property of 16 KiB, all of it escaped, fits
 	maxHeaders = 256
 	maxHead    = 128 << 10
-	maxBody    = 2 << 20 // a structured event of the largest payload fits
+
+	MaxBody = 2 << 20 // a structured event of the largest payload fits
 )
 
-// frame is one frame of STOMP 1.2. Of a header that stands there several times the first counts (§Repeated Header
-// Entries), so writing one never takes one back.
-type frame struct {
-	command string
+// Frame is one frame. Of a header that stands there several times the first counts (§Repeated Header Entries), so
+// setting one again changes nothing.
+type Frame struct {
+	Command string
+	Body    []byte
+	Text    bool  // content-length is left away, without which brokers make a text message of it
+	Dropped int64 // bytes of a body larger than MaxBody, which is not kept
+
 	headers []header
-	body    []byte
-	dropped int64 // bytes of a body larger than maxBody, which is not kept
 }
 
 type header struct{ name, value string }
 
-func (f *frame) get(name string) string {
-	v, _ := f.look(name)
+// Get returns a header, "" when there is none.
+func (f *Frame) Get(name string) string {
+	v, _ := f.Look(name)
 	return v
 }
 
-func (f *frame) look(name string) (string, bool) {
+// Look returns a header, and whether it is there.
+func (f *Frame) Look(name string) (string, bool) {
 	for _, h := range f.headers {
 		if h.name == name {
 			return h.value, true
@@ -45,32 +49,45 @@ func (f *frame) look(name string) (string, bool) {
 	return "", false
 }
 
-func (f *frame) set(name, value string) { f.headers = append(f.headers, header{name, value}) }
+// Set adds a header.
+func (f *Frame) Set(name, value string) { f.headers = append(f.headers, header{name, value}) }
 
-// some sets what is not empty.
-func (f *frame) some(name, value string) {
+// Some adds a header that is not empty.
+func (f *Frame) Some(name, value string) {
 	if value != "" {
-		f.set(name, value)
+		f.Set(name, value)
+	}
+}
+
+// Headers returns the headers that count, in the order they stand.
+func (f *Frame) Headers() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		seen := make(map[string]bool, len(f.headers))
+		for _, h := range f.headers {
+			if !seen[h.name] && !yield(h.name, h.value) {
+				return
+			}
+			seen[h.name] = true
+		}
 	}
 }
 
 // handshake frames are not escaped, for the sake of STOMP 1.0 (§Value Encoding).
 func handshake(command string) bool { return command == "CONNECT" || command == "CONNECTED" }
 
-// append writes the frame. content-length is written unless the body is a text without NUL, of which brokers make
-// a text message only without it.
-func (f *frame) append(b []byte, text bool) []byte {
-	b = append(append(b, f.command...), '\n')
-	escape := !handshake(f.command)
+// append writes the frame. A text without NUL has no content-length.
+func (f *Frame) append(b []byte) []byte {
+	b = append(append(b, f.Command...), '\n')
+	escape := !handshake(f.Command)
 	for _, h := range f.headers {
 		b = append(appendValue(b, h.name, escape), ':')
 		b = append(appendValue(b, h.value, escape), '\n')
 	}
-	if !text && len(f.body) > 0 || bytes.IndexByte(f.body, 0) >= 0 {
-		b = strconv.AppendInt(append(b, "content-length:"...), int64(len(f.body)), 10)
+	if !f.Text && len(f.Body) > 0 || bytes.IndexByte(f.Body, 0) >= 0 {
+		b = strconv.AppendInt(append(b, "content-length:"...), int64(len(f.Body)), 10)
 		b = append(b, '\n')
 	}
-	b = append(append(b, '\n'), f.body...)
+	b = append(append(b, '\n'), f.Body...)
 	return append(b, 0)
 }
 
@@ -125,8 +142,8 @@ func unescape(s string) (string, error) {
 	return b.String(), nil
 }
 
-// read reads a frame, behind any heart-beats. The reader's buffer must hold maxLine.
-func read(r *bufio.Reader) (*frame, error) {
+// read reads a Frame, behind any heart-beats. The reader's buffer must hold maxLine.
+func read(r *bufio.Reader) (*Frame, error) {
 	var command []byte
 	for len(command) == 0 {
 		var err error
@@ -134,14 +151,14 @@ func read(r *bufio.Reader) (*frame, error) {
 			return nil, err
 		}
 	}
-	f := &frame{command: string(command)}
+	f := &Frame{Command: string(command)}
 	if err := f.readHeaders(r); err != nil {
 		return nil, err
 	}
 	return f, f.readBody(r)
 }
 
-func (f *frame) readHeaders(r *bufio.Reader) error {
+func (f *Frame) readHeaders(r *bufio.Reader) error {
 	for size := 0; ; {
 		l, err := line(r)
 		if err != nil {
@@ -151,13 +168,13 @@ func (f *frame) readHeaders(r *bufio.Reader) error {
 			return nil
 		}
 		if size += len(l); size > maxHead || len(f.headers) == maxHeaders {
-			return fmt.Errorf("a frame %.20q has too many headers; %d, or %d bytes, is the limit", f.command, maxHeaders, maxHead)
+			return fmt.Errorf("a frame %.20q has too many headers; %d, or %d bytes, is the limit", f.Command, maxHeaders, maxHead)
 		}
 		name, value, ok := strings.Cut(string(l), ":")
 		if !ok {
-			return fmt.Errorf("a frame %.20q has a header without a colon: %.40q", f.command, l)
+			return fmt.Errorf("a frame %.20q has a header without a colon: %.40q", f.Command, l)
 		}
-		if !handshake(f.command) {
+		if !handshake(f.Command) {
 			var err2 error
 			name, err = unescape(name)
 			value, err2 = unescape(value)
@@ -165,7 +182,7 @@ func (f *frame) readHeaders(r *bufio.Reader) error {
 				return err
 			}
 		}
-		f.set(name, value)
+		f.Set(name, value)
 	}
 }
 
@@ -184,21 +201,21 @@ func line(r *bufio.Reader) ([]byte, error) {
 	return bytes.TrimSuffix(l[:len(l)-1], []byte{'\r'}), nil
 }
 
-func (f *frame) readBody(r *bufio.Reader) error {
-	s, ok := f.look("content-length")
+func (f *Frame) readBody(r *bufio.Reader) error {
+	s, ok := f.Look("content-length")
 	if !ok {
 		return f.readToNUL(r)
 	}
 	n, err := strconv.ParseUint(s, 10, 40)
 	if err != nil {
-		return fmt.Errorf("a frame %.20q has the content-length %.20q", f.command, s)
+		return fmt.Errorf("a frame %.20q has the content-length %.20q", f.Command, s)
 	}
-	if n > maxBody {
-		f.dropped = int64(n) // below 1<<40
-		if _, err := io.CopyN(io.Discard, r, f.dropped); err != nil {
+	if n > MaxBody {
+		f.Dropped = int64(n) // below 1<<40
+		if _, err := io.CopyN(io.Discard, r, f.Dropped); err != nil {
 			return noEOF(err)
 		}
-	} else if f.body, err = exactly(r, int(n)); err != nil {
+	} else if f.Body, err = exactly(r, int(n)); err != nil {
 		return err
 	}
 	end, err := r.ReadByte()
@@ -206,7 +223,7 @@ func (f *frame) readBody(r *bufio.Reader) error {
 		return noEOF(err)
 	}
 	if end != 0 {
-		return fmt.Errorf("a frame %.20q of %d bytes ends without NUL", f.command, n)
+		return fmt.Errorf("a frame %.20q of %d bytes ends without NUL", f.Command, n)
 	}
 	return nil
 }
@@ -220,17 +237,17 @@ func exactly(r io.Reader, n int) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func (f *frame) readToNUL(r *bufio.Reader) error {
+func (f *Frame) readToNUL(r *bufio.Reader) error {
 	for {
 		part, err := r.ReadSlice(0)
 		if err == nil {
 			part = part[:len(part)-1]
 		}
-		if f.dropped > 0 || len(f.body)+len(part) > maxBody {
-			f.dropped += int64(len(f.body) + len(part))
-			f.body = nil
+		if f.Dropped > 0 || len(f.Body)+len(part) > MaxBody {
+			f.Dropped += int64(len(f.Body) + len(part))
+			f.Body = nil
 		} else {
-			f.body = append(f.body, part...)
+			f.Body = append(f.Body, part...)
 		}
 		if err == nil {
 			return nil

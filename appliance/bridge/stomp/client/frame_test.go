@@ -1,6 +1,4 @@
-//go:build !omit_stomp
-
-package stomp
+package client
 
 import (
 	"bufio"
@@ -12,25 +10,30 @@ import (
 	"testing"
 )
 
-func reader(s string) *bufio.Reader { return bufio.NewReaderSize(strings.NewReader(s), maxLine+1) }
+func input(s string) *bufio.Reader { return bufio.NewReaderSize(strings.NewReader(s), maxLine+1) }
 
 // The specification's own examples (§Augmented BNF, §Value Encoding, §MESSAGE).
 func TestFramesAreRead(t *testing.T) {
-	for in, want := range map[string]frame{
-		"MESSAGE\nsubscription:0\nmessage-id:007\ndestination:/queue/a\n\nhello\x00": {command: "MESSAGE", body: []byte("hello"), headers: []header{{"subscription", "0"}, {"message-id", "007"}, {"destination", "/queue/a"}}},
-		"\n\r\n\nRECEIPT\r\nreceipt-id:1\r\n\r\n\x00\n":                              {command: "RECEIPT", headers: []header{{"receipt-id", "1"}}},
-		"MESSAGE\ncontent-length:3\n\na\x00b\x00":                                    {command: "MESSAGE", body: []byte("a\x00b"), headers: []header{{"content-length", "3"}}},
-		"MESSAGE\na:b\\cc\\\\d\\n\\r\nk:1\nk:2\ne:\n\n\x00":                          {command: "MESSAGE", headers: []header{{"a", "b:c\\d\n\r"}, {"k", "1"}, {"k", "2"}, {"e", ""}}},
-		"CONNECTED\nserver:a\\cb:c\n\n\x00":                                          {command: "CONNECTED", headers: []header{{"server", "a\\cb:c"}}},
+	for in, want := range map[string]Frame{
+		"MESSAGE\nsubscription:0\nmessage-id:007\ndestination:/queue/a\n\nhello\x00": {Command: "MESSAGE", Body: []byte("hello"), headers: []header{{"subscription", "0"}, {"message-id", "007"}, {"destination", "/queue/a"}}},
+		"\n\r\n\nRECEIPT\r\nreceipt-id:1\r\n\r\n\x00\n":                              {Command: "RECEIPT", headers: []header{{"receipt-id", "1"}}},
+		"MESSAGE\ncontent-length:3\n\na\x00b\x00":                                    {Command: "MESSAGE", Body: []byte("a\x00b"), headers: []header{{"content-length", "3"}}},
+		"MESSAGE\na:b\\cc\\\\d\\n\\r\nk:1\nk:2\ne:\n\n\x00":                          {Command: "MESSAGE", headers: []header{{"a", "b:c\\d\n\r"}, {"k", "1"}, {"k", "2"}, {"e", ""}}},
+		"CONNECTED\nserver:a\\cb:c\n\n\x00":                                          {Command: "CONNECTED", headers: []header{{"server", "a\\cb:c"}}},
 	} {
-		f, err := read(reader(in))
-		if err != nil || f.command != want.command || !bytes.Equal(f.body, want.body) || !slices.Equal(f.headers, want.headers) {
+		f, err := read(input(in))
+		if err != nil || f.Command != want.Command || !bytes.Equal(f.Body, want.Body) || !slices.Equal(f.headers, want.headers) {
 			t.Errorf("%q: %+v, %v", in, f, err)
 		}
 	}
-	f := frame{headers: []header{{"k", "1"}, {"k", "2"}}}
-	if f.get("k") != "1" || f.get("none") != "" {
+	f := Frame{headers: []header{{"k", "1"}, {"k", "2"}}}
+	if f.Get("k") != "1" || f.Get("none") != "" {
 		t.Error("the first of a repeated header does not count")
+	}
+	for name, value := range f.Headers() {
+		if name != "k" || value != "1" {
+			t.Errorf("%s: %s", name, value)
+		}
 	}
 }
 
@@ -41,7 +44,7 @@ func TestBadFrames(t *testing.T) {
 		strings.Repeat("x", maxLine+1) + "\n": "is it STOMP", "A\n" + strings.Repeat("a:b\n", maxHeaders+1) + "\n\x00": "too many headers",
 		"A\n" + strings.Repeat("a:"+strings.Repeat("b", maxLine-10)+"\n", 5) + "\n\x00": "too many headers",
 	} {
-		if _, err := read(reader(in)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := read(input(in)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.30q: %v, want %q", in, err, want)
 		}
 	}
@@ -49,17 +52,17 @@ func TestBadFrames(t *testing.T) {
 
 // TestLargeBodies: they are read over, and what follows is read.
 func TestLargeBodies(t *testing.T) {
-	body := strings.Repeat("x", maxBody+1)
+	body := strings.Repeat("x", MaxBody+1)
 	in := "MESSAGE\ncontent-length:2097153\n\n" + body + "\x00\nMESSAGE\n\n" + body + "\x00RECEIPT\n\n\x00MESSAGE\n\n" + body[1:] + "\x00"
-	r := reader(in)
+	r := input(in)
 	for _, want := range []struct {
-		command string
+		Command string
 		kept    int
 		dropped int64
-	}{{"MESSAGE", 0, maxBody + 1}, {"MESSAGE", 0, maxBody + 1}, {"RECEIPT", 0, 0}, {"MESSAGE", maxBody, 0}} {
+	}{{"MESSAGE", 0, MaxBody + 1}, {"MESSAGE", 0, MaxBody + 1}, {"RECEIPT", 0, 0}, {"MESSAGE", MaxBody, 0}} {
 		f, err := read(r)
-		if err != nil || f.command != want.command || len(f.body) != want.kept || f.dropped != want.dropped {
-			t.Fatalf("%v: want %+v; %d kept, %d dropped", err, want, len(f.body), f.dropped)
+		if err != nil || f.Command != want.Command || len(f.Body) != want.kept || f.Dropped != want.dropped {
+			t.Fatalf("%v: want %+v; %d kept, %d dropped", err, want, len(f.Body), f.Dropped)
 		}
 	}
 }
@@ -74,13 +77,13 @@ func TestContentLength(t *testing.T) {
 		{"hi", true, "SEND\na:\\c\n\nhi\x00"}, {"hi", false, "SEND\na:\\c\ncontent-length:2\n\nhi\x00"},
 		{"h\x00", true, "SEND\na:\\c\ncontent-length:2\n\nh\x00\x00"}, {"", false, "SEND\na:\\c\n\n\x00"},
 	} {
-		f := frame{command: "SEND", headers: []header{{"a", ":"}}, body: []byte(c.body)}
-		if got := string(f.append(nil, c.text)); got != c.want {
+		f := Frame{Command: "SEND", headers: []header{{"a", ":"}}, Body: []byte(c.body), Text: c.text}
+		if got := string(f.append(nil)); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}
-	f := frame{command: "CONNECT", headers: []header{{"passcode", `a\:b`}}}
-	if got := string(f.append(nil, false)); got != "CONNECT\npasscode:a\\:b\n\n\x00" {
+	f := Frame{Command: "CONNECT", headers: []header{{"passcode", `a\:b`}}}
+	if got := string(f.append(nil)); got != "CONNECT\npasscode:a\\:b\n\n\x00" {
 		t.Errorf("%q", got)
 	}
 }
@@ -101,8 +104,8 @@ func FuzzRead(f *testing.F) {
 				}
 				return
 			}
-			if len(got.body) > maxBody || len(got.headers) > maxHeaders {
-				t.Fatalf("%d bytes, %d headers", len(got.body), len(got.headers))
+			if len(got.Body) > MaxBody || len(got.headers) > maxHeaders {
+				t.Fatalf("%d bytes, %d headers", len(got.Body), len(got.headers))
 			}
 			again(t, got)
 		}
@@ -110,19 +113,19 @@ func FuzzRead(f *testing.F) {
 }
 
 // again writes what was read, where the protocol can.
-func again(t *testing.T, f *frame) {
+func again(t *testing.T, f *Frame) {
 	t.Helper()
-	if f.dropped > 0 || handshake(f.command) || strings.ContainsRune(f.command, '\r') {
+	if f.Dropped > 0 || handshake(f.Command) || strings.ContainsRune(f.Command, '\r') {
 		return
 	}
-	w := &frame{command: f.command, body: f.body}
+	w := &Frame{Command: f.Command, Body: f.Body}
 	for _, h := range f.headers {
 		if h.name != "content-length" {
 			w.headers = append(w.headers, h)
 		}
 	}
-	b := w.append(nil, false)
-	if len(b)-len(f.body) > maxLine {
+	b := w.append(nil)
+	if len(b)-len(f.Body) > maxLine {
 		return // escaping made it too long
 	}
 	got, err := read(bufio.NewReaderSize(bytes.NewReader(b), maxLine+1))
@@ -130,7 +133,7 @@ func again(t *testing.T, f *frame) {
 		t.Fatalf("%q: %v", b, err)
 	}
 	got.headers = slices.DeleteFunc(got.headers, func(h header) bool { return h.name == "content-length" })
-	if got.command != w.command || !slices.Equal(got.headers, w.headers) || !bytes.Equal(got.body, w.body) {
+	if got.Command != w.Command || !slices.Equal(got.headers, w.headers) || !bytes.Equal(got.Body, w.Body) {
 		t.Fatalf("%+v became %+v", w, got)
 	}
 }
