@@ -30,5 +30,6 @@
 // Sending and receiving use a connection each: brokers stop reading from one that sends when they run out of room.
 //
 // What a broker can still lose after its receipt: ActiveMQ syncs its journal with journalDiskSyncStrategy always, its
-// default; Artemis does; RabbitMQ's classic queues write every few hundred milliseconds.
+// default; Artemis does; RabbitMQ's classic queues write every few hundred milliseconds. And each gives a receipt for
+// what it has nowhere to put: a topic without a durable subscription, an exchange of RabbitMQ without a queue.
 package stomp
