@@ -63,7 +63,7 @@ type StorageConfig struct {
 	Generation  int64         `key:"generation"`   // size of one file of the log; 0: chosen from the memory
 	RetainBytes int64         `key:"retain_bytes"` // settled messages kept for trace and history; 0: a quarter of the budget
 	RetainAge   time.Duration `key:"retain_age"`   // and for how long; default 7 days
-	Linger      time.Duration `key:"linger"`       // wait for company before an fsync under load, at most four times; default 1 ms
+	Linger      time.Duration `key:"linger"`       // wait for company before an fsync under load, at most eight times; default 1 ms
 
 	Encryption EncryptionConfig `key:"encryption"`
 }

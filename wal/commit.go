@@ -37,8 +37,9 @@ type committer struct {
 // current is the generation being written.
 type current struct {
 	*generation
-	seg    segment
-	zeroed int64 // zeros are written up to here
+	seg      segment
+	zeroed   int64 // zeros are written up to here
+	reserved bool  // blocks were asked for up to its end
 }
 
 // Start begins this run's first generation, the committer, and the reserve file. A full or failing disk is no error here: appends are refused until it recovers (Health says why).
@@ -141,14 +142,17 @@ func (c *committer) run() {
 
 // When a commit waits for company.
 const (
-	lingerFrom   = 4 // appends that the last commits let expect; for fewer the wait costs more than an fsync saves
-	lingerWorth  = 8 // more that came in one Linger, for another one
-	lingerRounds = 4 // Lingers at most
+	lingerFrom   = 4  // appends that the last commits let expect; for fewer the wait costs more than an fsync saves
+	lingerWorth  = 8  // more that came in one Linger, for another one
+	lingerCrowd  = 32 // more that are missing, for another one though nobody came
+	lingerRounds = 8  // Lingers at most
 )
 
 // linger waits until as many appends are queued as the last commits let expect: for Linger, and longer only while it
-// goes on to bring more. One publisher, or a few, never wait; many that publish again as soon as they are answered are
-// in one frame, also where the processor needs longer than the disk to take what all of them send.
+// goes on to bring more, or while a crowd is missing. One publisher, or a few, never wait; many that publish again as
+// soon as they are answered are in one frame, also where the processor needs longer than the disk to take what all of
+// them send. There it is quiet at first: all of them are being answered, and none sends. What did not fit into the
+// frame before would go alone then, for as dear an fsync.
 func (c *committer) linger() {
 	q := &c.l.queue
 	if c.expect < lingerFrom || c.l.opt.Linger < 0 || c.broken != nil {
@@ -157,7 +161,8 @@ func (c *committer) linger() {
 	defer q.waiting(1)
 	timer := time.NewTimer(c.l.opt.Linger)
 	defer timer.Stop()
-	before, _ := q.waiting(c.expect)
+	first, _ := q.waiting(c.expect)
+	before := first
 	for round := 1; ; {
 		n, hurry := q.waiting(c.expect)
 		if hurry || n >= c.expect {
@@ -167,7 +172,11 @@ func (c *committer) linger() {
 		case <-q.signal:
 		case <-timer.C:
 			n, _ = q.waiting(c.expect)
-			if round++; round > lingerRounds || n-before < lingerWorth {
+			quiet := n-before < lingerWorth && c.expect-n < lingerCrowd
+			if round++; round > lingerRounds || quiet {
+				if n == first {
+					c.expect /= 2 // they are gone
+				}
 				return
 			}
 			before = n

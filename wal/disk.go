@@ -21,6 +21,8 @@ type disk interface {
 	Rename(from, to string) error
 	Remove(path string) error
 	SyncDir(path string) error
+	// Trim gives back the blocks that Reserve took and nothing was written to.
+	Trim(path string) error
 	// Fill makes a file of n bytes that occupies n bytes on disk, and syncs it.
 	Fill(path string, n int64) error
 	// Free returns the bytes that can still be written, and whether overwriting a file happens in place.
@@ -31,9 +33,10 @@ type disk interface {
 type segment interface {
 	Write(frame []byte) error  // one entry: the frame behind its length
 	Zero(off, n int64) error   // writes zeros ahead
+	Reserve(to int64) error    // finds blocks up to there; the file's size stays
 	Sync() error               // makes everything written durable
-	Truncate(size int64) error // cuts off what Zero wrote ahead
-	Close() error              // syncs and closes
+	Truncate(size int64) error // cuts off what Zero wrote and Reserve took ahead
+	Close() error              // gives back what Reserve took, syncs and closes
 }
 
 // osDisk is the operating system's.
@@ -54,6 +57,24 @@ func (osDisk) SyncDir(path string) error {
 		return err
 	}
 	return nil
+}
+
+func (osDisk) Trim(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return trim(f)
+}
+
+// trim cuts a file where it ends: blocks behind its end go.
+func trim(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return f.Truncate(info.Size())
 }
 
 // Fill writes noise, because UBIFS, JFFS2 and btrfs compress zeros away.
@@ -130,6 +151,7 @@ func (osDisk) Create(dir string, part int64) (segment, error) {
 type writer struct {
 	log  *tidwall.Log
 	file *os.File // second descriptor, nil for sides
+	over bool     // blocks are reserved behind the file's end
 	n    uint64
 }
 
@@ -153,6 +175,11 @@ func (w *writer) Zero(off, n int64) error {
 	return nil
 }
 
+func (w *writer) Reserve(to int64) error {
+	w.over = true // some of them also after an error
+	return unix.Fallocate(int(w.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, to)
+}
+
 // Sync is fdatasync where it can be: without zeros ahead it also writes the new size, with them only data.
 func (w *writer) Sync() error {
 	if w.file == nil {
@@ -170,6 +197,9 @@ func (w *writer) Truncate(size int64) error { return w.file.Truncate(size) }
 
 // Close closes twice if need be: tidwall/wal keeps its descriptor when its last sync fails, and a file reports an error only once.
 func (w *writer) Close() error {
+	if w.over {
+		_ = trim(w.file) // costs space until the generation goes, nothing else
+	}
 	err := w.log.Close()
 	if err != nil {
 		_ = w.log.Close()

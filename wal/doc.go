@@ -132,9 +132,11 @@
 // # Speed
 //
 // Commits are grouped: while one is synced the next queue up, and if the last frames had several waiters the
-// committer waits for as many again, at most Options.Linger. Where a file system overwrites in place (ext4, XFS) and frames
-// are small, zeros are written ahead, up to 256 KiB, and synced with a frame, so that the following fdatasyncs need no
-// journal commit for the file's size. Measured on ext4 with blocks of 4 KiB, records of 256 bytes, device bytes per payload
-// byte at 1, 16, 64 and 256 publishers: 69, 7.5, 2.7, 1.5 appending; 19, 3.5, 2.4, 2.0 with zeros ahead, at twice to six
-// times the rate up to 64. (See zeroBelow.)
+// committer waits for as many again, at most eight times Options.Linger. Where a file system overwrites in place (ext4, XFS)
+// and frames are small, zeros are written ahead, up to 256 KiB, and synced with a frame, so that the following fdatasyncs
+// need no journal commit for the file's size. Measured on ext4 with blocks of 4 KiB, records of 256 bytes, device bytes per
+// payload byte at 1, 16, 64 and 256 publishers: 69, 7.5, 2.7, 1.5 appending; 19, 3.5, 2.4, 2.0 with zeros ahead, at twice to
+// six times the rate up to 64. (See zeroBelow.) Where frames are large, the blocks of the whole generation are reserved
+// instead (fallocate, behind the file's end): the fdatasync of a frame then writes 16 KiB beyond it and not 24. What is not
+// used goes back at the generation's end or, after a crash, at the next Open; Size does not count it.
 package wal

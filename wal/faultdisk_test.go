@@ -239,6 +239,14 @@ func (s *faultSegment) Zero(off, n int64) error {
 	return s.segment.Zero(off, n)
 }
 
+func (s *faultSegment) Reserve(to int64) error {
+	defer s.d.big.Unlock()
+	if err := s.d.step("reserve"); err != nil {
+		return err
+	}
+	return s.segment.Reserve(to)
+}
+
 // Sync does not sync, which would only take time; it notes what would be durable.
 func (s *faultSegment) Sync() error {
 	defer s.d.big.Unlock()

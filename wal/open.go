@@ -274,6 +274,9 @@ func (l *Log) adopt(g *loaded) {
 		l.quarantine(g.generation, g.size, g.size+g.torn)
 		l.opt.Log.Warn("unfinished write at the end of the log", "generation", g.id, "offset", g.size, "bytes", g.torn)
 	}
+	if g.kind == Main && !g.sealed && len(g.parts) > 0 {
+		_ = l.disk.Trim(filepath.Join(l.dir, g.name, firstPart)) // else what a crash left reserved is lost until the generation goes
+	}
 	if (g.headOK || g.records > 0) && g.kind == Main {
 		l.com.pred = g.id
 		l.last, l.hasLast = g.lastStamp, true

@@ -86,7 +86,7 @@ type Options struct {
 	Generation int64         // bytes per generation; 0 = RAM/256 clamped to 128 KiB..1 MiB
 	Cache      int64         // bytes of decoded frames kept for reads; 0 = 1 MiB
 	Reserve    int64         // bytes of the reserve file that is released when the disk is full; 0 = 1.25 MiB, <0 = none
-	Linger     time.Duration // longest wait of a commit for company, four of them while they bring much; 0 = 1 ms, <0 = none. A few waiters never wait
+	Linger     time.Duration // longest wait of a commit for company, eight of them while they bring much or a crowd is missing; 0 = 1 ms, <0 = none. A few waiters never wait
 	Quiet      time.Duration // after so long without a commit a mark proves that the last one was synced; 0 = 30 s, <0 = never
 	Skip       uint64        // sequence numbers skipped at each start; 0 = 65,536
 	Now        func() Stamp  // required; called by the committer
