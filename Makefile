@@ -23,8 +23,8 @@ help: ## show this
 build: dashboard ## build bin/edgepost, with its dashboard where Node is there
 	$(GOBUILD) -o bin/edgepost .
 
-run: build ## build, then serve on :8088 with ./data
-	bin/edgepost serve -data ./data
+run: build ## build, then serve on :8088 with ./data; CONFIG=FILE is its configuration
+	bin/edgepost serve -data ./data $(if $(CONFIG),-config '$(CONFIG)')
 
 test: setup check dashboard web unit unit32 cross size e2e bridges browser arch-short faults ## everything CI runs but lint: checks, tests, 32 bit, all targets, sizes, end to end, faults
 

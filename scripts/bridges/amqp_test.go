@@ -14,8 +14,8 @@ import (
 
 // amqp1 is the row of a broker over AMQP 1.0; addresses of its queues begin with the prefix.
 func amqp1(name, broker, prefix string) upstream {
-	return upstream{
-		name: name, broker: broker, protocol: "amqp", deaf: true,
+	u := upstream{
+		name: name, kind: "amqp", broker: broker, protocol: "amqp", deaf: true,
 		read:  func(t *testing.T, addr string, got *tally) func() { return amqpRead(addr, prefix+"ep.up", got) },
 		write: func(t *testing.T, addr string, from, to int) { amqpWrite(t, addr, prefix+"ep.down", from, to) },
 		config: func(addr string) string {
@@ -35,6 +35,10 @@ format = "raw"
 `
 		},
 	}
+	if prefix == "" {
+		u.tell = amqpTell
+	}
+	return u
 }
 
 func TestLossArtemis(t *testing.T) {
@@ -45,6 +49,24 @@ func TestLossActiveMQ(t *testing.T) {
 }
 func TestLossRabbitMQAMQP(t *testing.T) {
 	testLoss(t, amqp1("RabbitMQ 3.10 (AMQP 1.0)", "rabbitmq", "/queue/"))
+}
+
+func amqpTell(t *testing.T, addr, body string) {
+	t.Helper()
+	conn, session, err := amqpDial(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	sender, err := session.NewSender(t.Context(), "ep.down", &amqp.SenderOptions{TargetCapabilities: []string{"queue"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := amqp.NewMessage([]byte(body))
+	m.Header, m.Properties = &amqp.MessageHeader{Durable: true}, &amqp.MessageProperties{GroupID: new("lamp1")}
+	if err := sender.Send(t.Context(), m, nil); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func amqpDial(ctx context.Context, addr string) (*amqp.Conn, *amqp.Session, error) {

@@ -14,7 +14,7 @@ import (
 
 func kafka() upstream {
 	return upstream{
-		name: "Apache Kafka 4", broker: "kafka", protocol: "kafka", behind: "kafka+behind", read: kafkaRead, write: kafkaWrite, deaf: true,
+		name: "Apache Kafka 4", kind: "kafka", broker: "kafka", protocol: "kafka", behind: "kafka+behind", read: kafkaRead, write: kafkaWrite, tell: kafkaTell, deaf: true,
 		prepare: func(t *testing.T, addr string) { kafkaTopics(t, addr, "ep.up", "ep.down") },
 		config: func(addr string) string {
 			return `[[bridge]]
@@ -65,6 +65,14 @@ func kafkaTopics(t *testing.T, addr string, names ...string) {
 		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			t.Fatal(err)
 		}
+	}
+}
+
+func kafkaTell(t *testing.T, addr, body string) {
+	t.Helper()
+	r := &kgo.Record{Topic: "ep.down", Key: []byte("lamp1"), Value: []byte(body)}
+	if err := kafkaClient(t, addr).ProduceSync(t.Context(), r).FirstErr(); err != nil {
+		t.Fatal(err)
 	}
 }
 

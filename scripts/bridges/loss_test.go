@@ -110,10 +110,13 @@ func newWorld(t *testing.T, u upstream) *world {
 	}
 	w.p = newProxy(t, w.b.Front(), w.b.Addr(to))
 	w.startBroker()
+	t.Cleanup(u.read(t, w.addr(), w.up))
+	if u.tell != nil {
+		t.Run("the README's lines", w.first)
+	}
 	w.g = newGateway(t, u.config(w.p.addr))
 	w.in = history{g: w.g, tally: newTally()}
 	w.g.start()
-	t.Cleanup(u.read(t, w.addr(), w.up))
 	wait(t, "the bridge is connected", func() bool { return w.g.bridge().State == "connected" }) // a new one reads Kafka from the end
 	time.Sleep(u.settle)
 	return w

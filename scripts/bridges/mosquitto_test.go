@@ -10,7 +10,7 @@ import (
 
 func mosquitto() upstream {
 	return upstream{
-		name: "Mosquitto 2, saving once a second", broker: "mosquitto", protocol: "mqtt", read: mqttRead, write: mqttWrite,
+		name: "Mosquitto 2, saving once a second", kind: "mqtt", broker: "mosquitto", protocol: "mqtt", read: mqttRead, write: mqttWrite, tell: mqttTell,
 		forgets: "Mosquitto keeps what it acknowledged in memory until it saves, here once a second",
 		config: func(addr string) string {
 			return `[[bridge]]
@@ -44,7 +44,7 @@ func mqttRead(t *testing.T, addr string, got *tally) func() {
 	subscribed := make(chan struct{}, 100)
 	o := mqttOptions(addr, "reader")
 	o.SetOnConnectHandler(func(c paho.Client) {
-		c.Subscribe("ep/v1/test/+/up/#", 1, nil).Wait()
+		c.Subscribe("ep/v1/+/+/up/#", 1, nil).Wait()
 		subscribed <- struct{}{}
 	})
 	o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { got.add(string(m.Payload())) })
@@ -68,6 +68,16 @@ func mqttWrite(t *testing.T, addr string, from, to int) {
 		}
 		at = mqttBurst(c, lost, at, to)
 		c.Disconnect(100)
+	}
+}
+
+func mqttTell(t *testing.T, addr, body string) {
+	t.Helper()
+	c := paho.NewClient(mqttOptions(addr, "teller"))
+	c.Connect()
+	defer c.Disconnect(100)
+	if token := c.Publish("ep/v1/home/any/down/lamp1/set", 1, false, body); !token.WaitTimeout(time.Minute) || token.Error() != nil {
+		t.Fatalf("the broker does not take a command: %v", token.Error())
 	}
 }
 

@@ -15,7 +15,7 @@ const settle = 3 * time.Second
 
 func rabbitmq() upstream {
 	return upstream{
-		name: "RabbitMQ 3.10, quorum queues", broker: "rabbitmq", protocol: "amqp091", settle: settle, read: rabbitRead, write: rabbitWrite,
+		name: "RabbitMQ 3.10, quorum queues", kind: "rabbitmq", broker: "rabbitmq", protocol: "amqp091", tell: rabbitTell, settle: settle, read: rabbitRead, write: rabbitWrite,
 		config: func(addr string) string {
 			return `[[bridge]]
 name = "up"
@@ -25,7 +25,7 @@ username = "` + brokers.User + `"
 password_file = "PASSWORD_FILE"
 [bridge.up]
 filters = ["device/+/out/#"]
-to = "ep/v1/test/up/${topic}"
+to = "ep/v1/test/${gw}/up/${topic}"
 [bridge.down]
 from = ["ep.down"]
 to = "cmd/${topic[4:]}"
@@ -87,7 +87,7 @@ func rabbitRead(t *testing.T, addr string, got *tally) func() {
 		}
 		_, err := ch.QueueDeclare("reader", true, false, false, false, nil)
 		if err == nil {
-			err = ch.QueueBind("reader", "ep.v1.test.up.#", "amq.topic", false, nil)
+			err = ch.QueueBind("reader", "ep.v1.*.*.up.#", "amq.topic", false, nil)
 		}
 		if err == nil {
 			err = ch.Qos(200, 0, false)
@@ -131,6 +131,18 @@ func rabbitRead(t *testing.T, addr string, got *tally) func() {
 		}
 	}()
 	return func() { close(stop) } // the broker dies with the test
+}
+
+func rabbitTell(t *testing.T, addr, body string) {
+	t.Helper()
+	conn, ch := rabbit(addr)
+	if conn == nil {
+		t.Fatal("no connection")
+	}
+	defer conn.Close()
+	if err := ch.Publish("amq.topic", "ep.v1.home.any.down.lamp1.set", true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(body)}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // rabbitWrite publishes with confirms, again from the first that is not confirmed.

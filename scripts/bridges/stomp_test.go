@@ -15,8 +15,8 @@ import (
 
 // stomp is the row of a broker over STOMP; options are of the connector.
 func stomp(name, broker, up, down, options string) upstream {
-	return upstream{
-		name: name, broker: broker, protocol: "stomp",
+	u := upstream{
+		name: name, kind: "stomp", broker: broker, protocol: "stomp",
 		read:  func(t *testing.T, addr string, got *tally) func() { return stompRead(addr, up, options != "", got) },
 		write: func(t *testing.T, addr string, from, to int) { stompWrite(t, addr, down, options != "", from, to) },
 		config: func(addr string) string {
@@ -37,6 +37,10 @@ keep_alive = 2
 ` + options
 		},
 	}
+	if strings.HasPrefix(broker, "activemq") {
+		u.tell = stompTell
+	}
+	return u
 }
 
 func TestLossSTOMPActiveMQ5(t *testing.T) {
@@ -92,6 +96,19 @@ func stompDial(addr string) (stompClient, error) {
 		return stompClient{}, err
 	}
 	return c, nil
+}
+
+func stompTell(t *testing.T, addr, body string) {
+	t.Helper()
+	c, err := stompDial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "SEND\ndestination:/queue/ep.down.lamp1.set\npersistent:true\nreceipt:1\n\n%s\x00", body)
+	if _, _, _, err := c.frame(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func stompRead(addr, queue string, artemis bool, got *tally) func() {

@@ -8,6 +8,7 @@ import (
 // upstream is one row of the table: a real broker, and clients of it that know nothing of edgepost.
 type upstream struct {
 	name     string // of the row
+	kind     string // in configurations
 	broker   string // in package brokers
 	protocol string // of brokers.Broker.Addr: where the clients are
 	behind   string // where the proxy leads to, if that is another port: what comes there is told the proxy's address
@@ -22,6 +23,9 @@ type upstream struct {
 	// write has the broker take the numbers from…to, trying again until each is acknowledged. An id of the message, or
 	// of the event that it holds, is the number.
 	write func(t *testing.T, addr string, from, to int)
+	// tell sends a command to the device lamp1 as the README's lines for this kind want it; nil: there are none for this
+	// row.
+	tell func(t *testing.T, addr, body string)
 	// forgets says what the broker loses in a kill of what it has acknowledged; "" nothing. Its row is not held to
 	// account for that, but for what a rewind brings back.
 	forgets string

@@ -27,6 +27,9 @@
 // A message that comes again is not stored again when it is an event or its broker gives it an id that is one for
 // ever: ActiveMQ's JMSMessageID, RabbitMQ's amqp-message-id. Artemis' are numbers that begin again with a new store.
 //
+// ActiveMQ shows a STOMP client no JMSXGroupID, so ${key} is empty there: the device of a command stands in its queue,
+// such as /queue/ep.down.lamp1 read as /queue/ep.down.>.
+//
 // Sending and receiving use a connection each: brokers stop reading from one that sends when they run out of room.
 //
 // What a broker can still lose after its receipt: ActiveMQ syncs its journal with journalDiskSyncStrategy always, its
