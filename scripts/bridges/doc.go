@@ -8,5 +8,8 @@
 //
 //	MESSAGES=20000 go test -timeout 3h -count 1 -v -parallel 1 -run TestLoss ./scripts/bridges
 //
+// Before that it pastes the README's lines for the kind, as a new user does, sends a device's telemetry up and a command
+// down.
+//
 // TestBad… is what people get wrong. A test whose broker is not on this machine is skipped; under CI=true it fails.
 package bridges

@@ -2,7 +2,10 @@ package bridges
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"regexp"
@@ -60,4 +63,20 @@ func snippet(t *testing.T, kind, addr string) string {
 	}
 	t.Fatalf("README.md has no [[bridge]] of kind %q", kind)
 	return ""
+}
+
+// The README's lines for a web server: each message is posted to it as an event.
+func TestWebhook(t *testing.T) {
+	posted := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		posted <- fmt.Sprint(r.Method, " ", r.URL.Path, " ", r.Header.Get("ce-subject"), " ", string(body), err)
+	}))
+	defer s.Close()
+	g := newGateway(t, snippet(t, "webhook", s.Listener.Addr().String()))
+	g.start()
+	g.publish(0, 1)
+	if got := <-posted; got != `POST /events device/d1/out/n {"n":0}<nil>` {
+		t.Errorf("the server got %s", got)
+	}
 }
