@@ -24,7 +24,7 @@
 //     be found by the next Open, under a number of its own.
 //   - Riders (Options.Collect) survive all of that in memory, and are written once.
 //
-// Memory: 16 bytes of index for each frame, the frame cache, and one generation, which tidwall/wal keeps while it writes it.
+// Memory: 16 bytes of index for each frame, in a sealed generation for each 16 KiB of them, the frame cache, and one generation, which tidwall/wal keeps while it writes it.
 //
 // # On disk
 //

@@ -218,6 +218,11 @@ func TestEncryptedTampering(t *testing.T) {
 				}
 				defer l.Close()
 				p, _ := l.locateLocked(second)
+				search := frames{l: l}
+				defer search.Close()
+				if found, err := search.find(&p, second); !found {
+					t.Fatal("the frame is not found: ", err)
+				}
 				frame := b[p.ref.off+1:] // its length fits one byte of uvarint
 				h, ok := parseHeader(frame)
 				if !ok {

@@ -5,19 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// frameRef is the index entry of one frame: 16 bytes.
-type frameRef struct {
-	first uint64
-	off   uint32
-	count uint32
-}
 
 // generation is one directory of frames. Its fields are guarded by Log.mu once it is listed there.
 type generation struct {
@@ -30,6 +22,7 @@ type generation struct {
 	crypt       *crypter // while it is written, nil if plain; its writer's
 	parts       []part
 	frames      []frameRef // sorted by first; none for snapshots
+	sparse      bool       // frames are landmarks only, see thin
 	first, last uint64
 	records     int64
 	bytes       int64 // on disk
@@ -79,27 +72,6 @@ func (g *generation) note(h *header, off int64) {
 	}
 	g.last = h.last
 	g.frames = append(g.frames, frameRef{first: h.first, off: uint32(off), count: h.count})
-}
-
-// frameAt returns the index of the frame that holds seq or, if none does, of the next one. A cold frame is taken to
-// reach up to its successor.
-func (g *generation) frameAt(seq uint64) int {
-	i, exact := slices.BinarySearchFunc(g.frames, seq, func(f frameRef, seq uint64) int {
-		switch {
-		case f.first < seq:
-			return -1
-		case f.first > seq:
-			return 1
-		}
-		return 0
-	})
-	if exact || i == 0 {
-		return i
-	}
-	if f := g.frames[i-1]; g.kind == Cold || seq-f.first < uint64(f.count) {
-		return i - 1
-	}
-	return i
 }
 
 // damage is a piece of a generation that cannot be read.

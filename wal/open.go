@@ -291,6 +291,7 @@ func (l *Log) adopt(g *loaded) {
 	case g.records == 0:
 		l.idle = append(l.idle, g.generation)
 	default:
+		g.thin(l.stretch())
 		l.gens = append(l.gens, g.generation)
 		l.head = max(l.head, g.last)
 	}

@@ -17,9 +17,10 @@ type cache struct {
 	mu    sync.Mutex
 	size  int64
 	order list.List // of *cached, the newest in front
-	byKey map[cacheKey]*list.Element
+	byKey map[cacheKey][]*list.Element
 }
 
+// cacheKey is the place of a frame or, in a generation with a sparse index, of the landmark before it.
 type cacheKey struct {
 	id  uint64
 	off uint32
@@ -30,33 +31,43 @@ type cached struct {
 	b   *block
 }
 
-func (c *cache) get(k cacheKey) *block {
+// get returns the frame at that place; of those behind a landmark the one that seq is in.
+func (c *cache) get(p *place, seq uint64) *block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.byKey[k]
-	if e == nil {
-		return nil
+	for _, e := range c.byKey[p.key()] {
+		if b := e.Value.(*cached).b; !p.sparse || b.first <= seq && seq <= b.last {
+			c.order.MoveToFront(e)
+			return b
+		}
 	}
-	c.order.MoveToFront(e)
-	return e.Value.(*cached).b
+	return nil
 }
 
 func (c *cache) put(k cacheKey, b *block) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byKey == nil {
-		c.byKey = map[cacheKey]*list.Element{}
+		c.byKey = map[cacheKey][]*list.Element{}
 	}
-	if c.byKey[k] != nil || b.size() > c.limit/2 {
+	there := func(e *list.Element) bool { return e.Value.(*cached).b.first == b.first }
+	if slices.ContainsFunc(c.byKey[k], there) || b.size() > c.limit/2 {
 		return
 	}
-	c.byKey[k] = c.order.PushFront(&cached{k, b})
+	c.byKey[k] = append(c.byKey[k], c.order.PushFront(&cached{k, b}))
 	c.size += b.size()
 	for c.size > c.limit {
-		e := c.order.Back()
-		old := c.order.Remove(e).(*cached)
+		c.remove(c.order.Back())
+	}
+}
+
+func (c *cache) remove(e *list.Element) {
+	old := c.order.Remove(e).(*cached)
+	c.size -= old.b.size()
+	if rest := slices.DeleteFunc(c.byKey[old.key], func(x *list.Element) bool { return x == e }); len(rest) > 0 {
+		c.byKey[old.key] = rest
+	} else {
 		delete(c.byKey, old.key)
-		c.size -= old.b.size()
 	}
 }
 
@@ -64,51 +75,14 @@ func (c *cache) put(k cacheKey, b *block) {
 func (c *cache) forget(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for k, e := range c.byKey {
-		if k.id == id {
-			c.size -= c.order.Remove(e).(*cached).b.size()
-			delete(c.byKey, k)
-		}
-	}
-}
-
-// place is where a frame is.
-type place struct {
-	id    uint64
-	name  string
-	kind  Kind
-	salt  uint64
-	suite Suite
-	key   uint16
-	parts []part
-	ref   frameRef
-	last  uint64 // no record of the frame has a higher number
-}
-
-// locateLocked finds the frame that holds seq or, if none does, the next one.
-func (l *Log) locateLocked(seq uint64) (place, bool) {
-	i, _ := slices.BinarySearchFunc(l.gens, seq, func(g *generation, seq uint64) int {
-		if max(g.first, g.last) < seq { // the open one may have no last yet
-			return -1
-		}
-		return 1
-	})
-	for ; i < len(l.gens); i++ {
-		g := l.gens[i]
-		n := g.frameAt(seq)
-		if n == len(g.frames) {
+	for k, list := range c.byKey {
+		if k.id != id {
 			continue
 		}
-		p := place{id: g.id, name: g.name, kind: g.kind, salt: g.salt, suite: g.suite, key: g.key, parts: g.parts, ref: g.frames[n], last: g.last}
-		switch {
-		case g.kind == Main:
-			p.last = p.ref.first + uint64(p.ref.count) - 1
-		case n+1 < len(g.frames):
-			p.last = g.frames[n+1].first - 1
+		for _, e := range slices.Clone(list) {
+			c.remove(e)
 		}
-		return p, true
 	}
-	return place{}, false
 }
 
 // frames reads frames of one generation after the other.
@@ -118,6 +92,7 @@ type frames struct {
 	id    uint64
 	r     *reader
 	crypt *crypter // of that generation, nil if it is plain
+	next  nearby   // behind the frame that was found last
 }
 
 func (f *frames) Close() {
@@ -125,6 +100,27 @@ func (f *frames) Close() {
 		f.r.Close()
 		f.r = nil
 	}
+}
+
+// open opens the files of a generation, if they are not.
+func (f *frames) open(p *place) error {
+	if f.r != nil && f.id == p.id {
+		return nil
+	}
+	f.Close()
+	r, err := openReader(filepath.Join(f.l.dir, p.name), p.parts)
+	if err != nil {
+		return err
+	}
+	if r.ahead = f.ahead; p.sparse {
+		r.ahead = max(r.ahead, stretch)
+	}
+	if f.crypt, err = f.l.opt.Encryption.crypter(p.suite, p.suiteKey, p.id, p.salt); err != nil {
+		r.Close()
+		return err
+	}
+	f.r, f.id, f.next = r, p.id, nearby{}
+	return nil
 }
 
 // load is read, and once more if what it read ahead is wrong.
@@ -141,18 +137,8 @@ func (f *frames) load(p *place) (*block, error) {
 // read reads, checks and decrypts a frame. The error is ErrDamaged if what is on disk is wrong or cannot be read, ErrForged
 // or ErrKey if it cannot be decrypted, fs.ErrNotExist if the generation was dropped meanwhile.
 func (f *frames) read(p *place) (*block, error) {
-	if f.r == nil || f.id != p.id {
-		f.Close()
-		r, err := openReader(filepath.Join(f.l.dir, p.name), p.parts)
-		if err != nil {
-			return nil, err
-		}
-		r.ahead = f.ahead
-		if f.crypt, err = f.l.opt.Encryption.crypter(p.suite, p.key, p.id, p.salt); err != nil {
-			r.Close()
-			return nil, err
-		}
-		f.r, f.id = r, p.id
+	if err := f.open(p); err != nil {
+		return nil, err
 	}
 	s := scanner{r: f.r, size: int64(p.ref.off) + maxPrefix + maxFrameLen, salt: p.salt}
 	h, ok := s.at(int64(p.ref.off))
@@ -185,12 +171,7 @@ func (l *Log) damaged(p *place, err error) {
 		return
 	}
 	l.stats.Damaged++
-	g := l.gens[i]
-	end := g.size
-	if n := g.frameAt(p.ref.first) + 1; n < len(g.frames) {
-		end = int64(g.frames[n].off)
-	}
-	l.quarantine(g, int64(p.ref.off), end)
+	l.quarantine(l.gens[i], int64(p.ref.off), p.end)
 	l.opt.Log.Error("log damaged", "generation", p.id, "offset", p.ref.off, "lost_first", p.ref.first, "lost_last", p.last, "err", err)
 }
 
@@ -210,7 +191,7 @@ func (l *Log) Read(seq uint64) (data []byte, stamp Stamp, err error) {
 		case !ok || seq < p.ref.first || seq > p.last:
 			return nil, Stamp{}, fmt.Errorf("read %d: %w", seq, ErrNotFound)
 		}
-		b, err := l.block(&p)
+		b, err := l.block(&p, seq)
 		if errors.Is(err, fs.ErrNotExist) {
 			if l.gone(p.id) {
 				continue // dropped or replaced meanwhile: look again
@@ -223,8 +204,11 @@ func (l *Log) Read(seq uint64) (data []byte, stamp Stamp, err error) {
 		if err != nil {
 			return nil, Stamp{}, fmt.Errorf("read %d: %w", seq, err)
 		}
-		i := b.find(seq)
-		if i == len(b.ends) || b.seq(i) != seq {
+		i := 0
+		if b != nil {
+			i = b.find(seq)
+		}
+		if b == nil || i == len(b.ends) || b.seq(i) != seq {
 			return nil, Stamp{}, fmt.Errorf("read %d: %w", seq, ErrNotFound)
 		}
 		return b.record(i), b.stampOf(i), nil
@@ -238,14 +222,18 @@ func (l *Log) gone(id uint64) bool {
 	return !slices.ContainsFunc(l.gens, func(g *generation) bool { return g.id == id })
 }
 
-// block returns a frame through the cache.
-func (l *Log) block(p *place) (*block, error) {
-	key := cacheKey{p.id, p.ref.off}
-	if b := l.cache.get(key); b != nil {
+// block returns the frame at p through the cache, nil if there is none that holds seq. p is moved to it when it is read.
+func (l *Log) block(p *place, seq uint64) (*block, error) {
+	if b := l.cache.get(p, seq); b != nil {
 		return b, nil
 	}
+	key := p.key()
 	f := frames{l: l}
 	defer f.Close()
+	found, err := f.find(p, seq)
+	if err != nil || !found || p.ref.first > seq {
+		return nil, err
+	}
 	b, err := f.load(p)
 	if err == nil {
 		l.cache.put(key, b)
@@ -263,48 +251,59 @@ func (l *Log) Scan(from, to uint64, fn func(seq uint64, data []byte, stamp Stamp
 	for pos := max(from, 1); pos <= to; {
 		l.mu.RLock()
 		p, ok := l.locateLocked(pos)
-		lost := ok && inRanges(l.losses, p.ref.first)
 		l.mu.RUnlock()
 		if !ok || p.ref.first > to {
 			return nil
 		}
-		if lost { // a known loss is a whole frame
-			if p.last >= to {
-				return nil
-			}
-			pos = p.last + 1
-			continue
-		}
-		key := cacheKey{p.id, p.ref.off}
-		b := l.cache.get(key)
-		if b == nil {
-			var err error
-			b, err = f.load(&p)
-			if errors.Is(err, fs.ErrNotExist) {
-				if l.gone(p.id) {
-					continue
-				}
-				err = fmt.Errorf("%w: %w", ErrDamaged, err)
-			}
-			if errors.Is(err, ErrDamaged) {
-				l.damaged(&p, err)
+		key := p.key()
+		b, err := f.at(&p, pos)
+		if errors.Is(err, fs.ErrNotExist) {
+			if l.gone(p.id) {
 				continue
 			}
-			if err != nil {
-				return fmt.Errorf("scan at %d: %w", pos, err)
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if errors.Is(err, ErrDamaged) {
+			l.damaged(&p, err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("scan at %d: %w", pos, err)
+		}
+		if b != nil {
+			for i := b.find(pos); i < len(b.ends); i++ {
+				seq := b.seq(i)
+				if seq > to || !fn(seq, b.record(i), b.stampOf(i), p.kind == Cold) {
+					l.cache.put(key, b) // who stopped within it will come back for the rest
+					return nil
+				}
 			}
 		}
-		for i := b.find(pos); i < len(b.ends); i++ {
-			seq := b.seq(i)
-			if seq > to || !fn(seq, b.record(i), b.stampOf(i), p.kind == Cold) {
-				l.cache.put(key, b) // who stopped within it will come back for the rest
-				return nil
-			}
-		}
-		if p.last == ^uint64(0) {
+		if p.last >= to {
 			return nil
 		}
 		pos = p.last + 1
 	}
 	return nil
+}
+
+// at reads the frame that holds seq or, if none does, the next one, and moves p to it. There is none (nil) when it is known
+// to be lost, or when the next one is behind p.last.
+func (f *frames) at(p *place, seq uint64) (*block, error) {
+	if b := f.l.cache.get(p, seq); b != nil {
+		if p.sparse {
+			p.last = b.last
+		}
+		return b, nil
+	}
+	if found, err := f.find(p, seq); err != nil || !found {
+		return nil, err
+	}
+	f.l.mu.RLock()
+	lost := inRanges(f.l.losses, p.ref.first) // a known loss is a whole frame
+	f.l.mu.RUnlock()
+	if lost {
+		return nil, nil
+	}
+	return f.load(p)
 }

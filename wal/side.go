@@ -280,6 +280,7 @@ func (l *Log) show(g *generation, drop []uint64) (gone []*generation) {
 	}
 	gone = l.unlistLocked(drop)
 	if g.records > 0 {
+		g.thin(l.stretch())
 		l.gens = append(l.gens, g)
 		slices.SortFunc(l.gens, func(a, b *generation) int { return cmp.Compare(a.first, b.first) })
 	}

@@ -316,6 +316,7 @@ func (l *Log) retire(g *current, seal bool) error {
 	}
 	if seal && err == nil && m.records > 0 {
 		g.sealed, g.bytes = true, size
+		g.thin(l.stretch())
 		l.stats.Fsyncs++
 	}
 	return err
