@@ -19,6 +19,10 @@ const (
 	Password = "secret" // in no broker that anybody else can reach
 )
 
+// MaxMessage is the largest message that RabbitMQ and Mosquitto take here, and ActiveMQ over STOMP, in bytes: less than
+// the gateway's.
+const MaxMessage = 200_000
+
 // startLimit is ten times what the slowest one took on two busy cores.
 const startLimit = 3 * time.Minute
 

@@ -56,7 +56,7 @@ func kafka(b *Broker) error {
 	if err != nil {
 		return err
 	}
-	if err := b.listen("kafka", "kafka+sasl", "kafka+tls", "kafka+behind", "front", "controller"); err != nil {
+	if err := b.listen("kafka", "kafka+sasl", "kafka+tls", "kafka+mtls", "kafka+behind", "front", "controller"); err != nil {
 		return err
 	}
 	b.front = b.addrs["front"]
@@ -65,7 +65,7 @@ func kafka(b *Broker) error {
 		return err
 	}
 	text := strings.NewReplacer(
-		"@kafka@", b.addrs["kafka"], "@sasl@", b.addrs["kafka+sasl"], "@tls@", b.addrs["kafka+tls"], "@behind@", b.addrs["kafka+behind"], "@front@", b.front, "@controller@", b.addrs["controller"],
+		"@kafka@", b.addrs["kafka"], "@sasl@", b.addrs["kafka+sasl"], "@tls@", b.addrs["kafka+tls"], "@mtls@", b.addrs["kafka+mtls"], "@behind@", b.addrs["kafka+behind"], "@front@", b.front, "@controller@", b.addrs["controller"],
 		"@dir@", b.dir, "@user@", User, "@password@", Password,
 	).Replace(kafkaConfig)
 	if err := b.write("server.properties", text); err != nil {
@@ -86,11 +86,14 @@ func artemis(b *Broker) error {
 	if err != nil {
 		return err
 	}
-	if err := b.listen("amqp"); err != nil {
+	if err := errors.Join(b.listen("amqp", "amqp+tls", "amqp+mtls"), b.certify()); err != nil {
 		return err
 	}
-	b.addrs["stomp"] = b.addrs["amqp"]
-	text := strings.NewReplacer("@dir@", b.dir, "@addr@", b.addrs["amqp"]).Replace(artemisConfig)
+	for _, p := range []string{"", "+tls", "+mtls"} {
+		b.addrs["stomp"+p] = b.addrs["amqp"+p]
+	}
+	b.prepare = []program{keystore()}
+	text := strings.NewReplacer("@dir@", b.dir, "@addr@", b.addrs["amqp"], "@tls@", b.addrs["amqp+tls"], "@mtls@", b.addrs["amqp+mtls"], "@password@", Password).Replace(artemisConfig)
 	if err := errors.Join(b.write("broker.xml", text), b.write("Artemis.java", artemisSource)); err != nil {
 		return err
 	}
@@ -104,7 +107,7 @@ func activemq(b *Broker) error {
 	if err != nil {
 		return err
 	}
-	return b.classic(jars, "amqp", "stomp")
+	return b.classic(jars, "amqp", "stomp", "amqp+tls", "stomp+tls")
 }
 
 // debianActiveMQ has no AMQP: its jars are not packaged.
@@ -120,15 +123,24 @@ func debianActiveMQ(b *Broker) error {
 }
 
 func (b *Broker) classic(jars string, protocols ...string) error {
-	if err := b.listen(protocols...); err != nil {
+	if err := errors.Join(b.listen(protocols...), b.certify(), b.write("ActiveMQ.java", activemqSource)); err != nil {
 		return err
 	}
-	if err := b.write("ActiveMQ.java", activemqSource); err != nil {
-		return err
+	b.prepare = []program{keystore()}
+	args := []string{
+		"-Djavax.net.ssl.keyStore=server.p12", "-Djavax.net.ssl.keyStorePassword=" + Password, "-Djavax.net.ssl.trustStore=server.p12", "-Djavax.net.ssl.trustStorePassword=" + Password,
+		"ActiveMQ.java", b.file("data"), User, Password,
 	}
-	args := []string{"ActiveMQ.java", b.file("data"), User, Password}
 	for _, p := range protocols {
-		args = append(args, p+"://"+b.addrs[p])
+		scheme, tls := strings.CutSuffix(p, "+tls")
+		options := ""
+		if tls {
+			scheme, options = scheme+"+ssl", "transport.needClientAuth=true&"
+		}
+		if strings.HasPrefix(scheme, "stomp") {
+			options += fmt.Sprintf("transport.maxDataLength=%d", MaxMessage)
+		}
+		args = append(args, scheme+"://"+b.addrs[p]+"?"+options)
 	}
 	b.main = java(jars, args...)
 	b.ready = "READY"
