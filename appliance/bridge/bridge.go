@@ -93,8 +93,9 @@ type mood struct {
 // try counts how often a message was refused.
 type try struct {
 	count    int
-	confirms int64 // of the bridge, when it was refused last
-	deaths   int   // connections that ended at it
+	confirms int64  // of the bridge, when it was refused last
+	deaths   int    // connections that ended at it
+	last     string // what the last of them ended with
 }
 
 // New makes a bridge of a configuration that [Config.Check] found nothing wrong with.

@@ -111,14 +111,22 @@ func (e *Epoch) Open(ctx context.Context, host string) (net.Conn, error) {
 	return secure, err
 }
 
+// tlsTimeout is how long a handshake may take: a broker that expects something else may wait as we do.
+const tlsTimeout = 15 * time.Second
+
 func (e *Epoch) secure(ctx context.Context, plain net.Conn, name string) (net.Conn, error) {
 	conf, err := e.c.TLS(name)
 	if err != nil {
 		return nil, err
 	}
 	t := tls.Client(plain, conf)
-	if err = t.HandshakeContext(ctx); err == nil {
+	limit, cancel := context.WithTimeout(ctx, tlsTimeout)
+	defer cancel()
+	if err = t.HandshakeContext(limit); err == nil {
 		return t, nil
+	}
+	if limit.Err() != nil && ctx.Err() == nil {
+		err = Errorf(Temporary, "nothing came within %v; does the port speak TLS?", tlsTimeout)
 	}
 	err = Classify(fmt.Errorf("TLS handshake: %w", err))
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {

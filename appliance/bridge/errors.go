@@ -80,8 +80,8 @@ func Classify(err error) *Error {
 		return Errorf(Configuration, "%w; look at the upstream's certificate and at this gateway's clock", err)
 	case isType[tls.RecordHeaderError](err):
 		return Errorf(Configuration, "%w; the port does not speak TLS: look at the scheme and port in urls", err)
-	case isType[tls.AlertError](err):
-		return Errorf(Configuration, "the upstream refused the TLS connection: %w; does it want a client certificate (cert_file, key_file)?", err)
+	case alerted(err):
+		return Errorf(Configuration, "%w; the upstream refuses the TLS connection: does it want a client certificate (cert_file, key_file), and one by an authority that it knows?", err)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return Errorf(Configuration, "%w", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -110,7 +110,18 @@ func Misses(err error) error {
 
 // HangsUp says that the upstream ends the connection before a word of the protocol was understood.
 func HangsUp(protocol string, err error) error {
+	if isType[*Error](err) || alerted(err) {
+		return Classify(err)
+	}
 	return Errorf(Temporary, "the broker ends the connection at its start: %w; is it %s there, with or without TLS as the scheme says?", err, protocol)
+}
+
+// alerted reports whether the other side ended TLS with an alert. With TLS 1.3 that comes with the first answer, when the
+// handshake is over here: a connector reads it, and its library may keep no more than the words (crypto/tls has no
+// exported type for it). An internal error may pass.
+func alerted(err error) bool {
+	s := err.Error()
+	return strings.Contains(s, "remote error: tls: ") && !strings.Contains(s, "remote error: tls: internal error")
 }
 
 func isType[T error](err error) bool {

@@ -135,7 +135,7 @@ func (l *outlet) close() {
 	l.over = true
 	att := l.att
 	if len(l.flight.list) > 0 && !errors.Is(context.Cause(l.e.ctx), errPaused) {
-		l.b.blame(l.flight.list[0].seq)
+		l.b.blame(l.flight.list[0].seq, context.Cause(l.e.ctx))
 	}
 	l.queue = nil
 	l.mu.Unlock()
@@ -312,8 +312,8 @@ func (l *outlet) mapped(o *Outgoing, d queued) *Error {
 			return Errorf(Doubtful, "it expired while it waited") // the log ends it when it is to come again
 		}
 	}
-	if l.b.suspected(d.Seq) {
-		return Errorf(Doubtful, "the connection ended at this message again and again")
+	if why := l.b.suspected(d.Seq); why != "" {
+		return Errorf(Doubtful, "the connection ends at this message again and again (%s); is it larger than the upstream takes?", why)
 	}
 	var err error
 	if o.Wire, err = l.b.up.Encode(d.Msg, mapping.Delivery{Attempt: d.Attempt, ExpiresIn: d.ExpiresIn, Backfill: d.Backlog}); err != nil {

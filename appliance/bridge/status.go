@@ -181,25 +181,27 @@ func (b *Bridge) doubt(o *Outgoing) bool {
 // deathsMost is how many connections in a row may end at the same message before it is suspected.
 const deathsMost = 3
 
-// blame notes at which message a connection ended: upstreams answer in order, so the first that is unanswered may
-// be what it cannot bear.
-func (b *Bridge) blame(seq uint64) {
+// blame notes at which message a connection ended, and with which error: upstreams answer in order, so the first that
+// is unanswered may be what it cannot bear.
+func (b *Bridge) blame(seq uint64, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tryLocked(seq).deaths++
+	t := b.tryLocked(seq)
+	t.deaths++
+	t.last = words(why)
 }
 
-// suspected reports whether connections keep ending at the message. It is set aside then, to see whether others
-// pass, and tried once more later.
-func (b *Bridge) suspected(seq uint64) bool {
+// suspected says why the message is suspected, when connections keep ending at it; "" they do not. It is set aside then,
+// to see whether others pass, and tried once more later.
+func (b *Bridge) suspected(seq uint64) (why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.tries[seq]
 	if t == nil || t.deaths < deathsMost {
-		return false
+		return ""
 	}
 	t.deaths = deathsMost - 1
-	return true
+	return t.last
 }
 
 // maxTries bounds the messages whose tries are remembered: more than the courier lets wait for retries.

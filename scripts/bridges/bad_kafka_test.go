@@ -31,7 +31,7 @@ func TestBadKafka(t *testing.T) {
 	jwt := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." +
 		base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":"edge","iat":%d,"exp":%d}`, time.Now().Unix(), time.Now().Add(time.Hour).Unix())) + "."
 	simple := text("kafka", "kafka", "", "")
-	bad(t, []wrong{
+	bad(t, append(badTLS(t, b, single{kind: "kafka", to: "ep.up"}, "kafka", "kafka+mtls", "kafka"), []wrong{
 		{name: "plain", text: login(right, "plain"), state: "connected"},
 		{name: "scram-sha-256", text: login(right, "scram-sha-256"), state: "connected"},
 		{name: "scram-sha-512", text: login(right, "scram-sha-512"), state: "connected"},
@@ -43,14 +43,11 @@ func TestBadKafka(t *testing.T) {
 		{name: "wrong-token", text: token("x.y.z"), state: "misconfigured", words: "refuses this user"},
 		{name: "no-user", text: text("kafka", "kafka+sasl", "", ""), state: "misconfigured", words: "SASL"},
 		{name: "no-file", text: login("/nonexistent", "plain"), state: "misconfigured", words: "/nonexistent"},
-		{name: "no-authority", text: text("kafkas", "kafka+tls", "", ""), state: "misconfigured", words: "ca_file"},
-		{name: "TLS-on-a-plain-port", text: text("kafkas", "kafka", "", ""), state: "misconfigured", words: "TLS"},
-		{name: "plain-on-a-TLS-port", text: text("kafka", "kafka+tls", "", ""), state: "waiting", words: "plaintext connection speaking to a tls endpoint"},
 		{
 			name: "missing-topic", text: with(t, simple, `"ep.up"`, `"ep.none"`), state: "misconfigured", words: "create it",
 			repair: func() { kafkaTopics(t, b.Addr("kafka"), "ep.none") },
 		},
-	})
+	}...))
 }
 
 // TestKafkaTooLarge: what the topic does not take is a dead letter, and nothing else is.

@@ -3,6 +3,7 @@ package bridges
 import (
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,13 +74,14 @@ func with(t *testing.T, text, is, instead string) string {
 }
 
 func TestBadMosquitto(t *testing.T) {
-	addr := startBroker(t, "mosquitto").Addr("mqtt")
+	b := startBroker(t, "mosquitto")
+	addr := b.Addr("mqtt")
 	missing := filepath.Join(t.TempDir(), "none")
 	text := func(addr, keys string) string {
 		return "[[bridge]]\nname = \"up\"\nkind = \"mqtt\"\nurls = [\"mqtt://" + addr + "\"]\n" + keys + "\n[bridge.up]\nfilters = [\"device/+/out/#\"]\n"
 	}
 	secure := func(keys string) string { return with(t, text(addr, keys), "mqtt://", "mqtts://") }
-	bad(t, []wrong{
+	bad(t, append(badTLS(t, b, single{kind: "mqtt", to: "up"}, "mqtt", "mqtt+tls", "mqtt"), []wrong{
 		{name: "right", text: text(addr, ""), state: "connected"},
 		{name: "nobody-listens", text: text(freeAddr(t), ""), state: "waiting", words: "nothing listens there"},
 		{name: "wrong-host", text: text("no-such-host.invalid", ""), state: "waiting", words: "no-such-host.invalid"},
@@ -87,25 +89,31 @@ func TestBadMosquitto(t *testing.T) {
 		{name: "TLS-on-a-plain-port", text: secure(""), words: "TLS"},
 		{name: "no-certificate-in-ca_file", text: secure(`ca_file = "` + program + `"`), state: "misconfigured", words: "ca_file"},
 		{name: "another-protocol", text: text(httpServer(t), ""), state: "waiting"},
-	})
+	}...))
+	t.Run("seen", func(t *testing.T) { seenMosquitto(t, b) })
 }
 
 func TestBadRabbitMQ(t *testing.T) {
-	addr := startBroker(t, "rabbitmq").Addr("amqp091")
+	b := startBroker(t, "rabbitmq")
+	addr := b.Addr("amqp091")
 	rabbitQueue(t, addr, "made")
 	text := rabbitmq().config(addr)
-	bad(t, []wrong{
+	list := slices.Concat(
+		badTLS(t, b, single{kind: "rabbitmq", keys: account, to: "up"}, "amqp", "amqp091+tls", "amqp091"),
+		badTLS(t, b, single{kind: "amqp", keys: account, to: "/queue/up"}, "amqp", "amqp+tls", "amqp")[:2],
+		badTLS(t, b, single{kind: "stomp", keys: account, to: "/queue/up"}, "stomp", "stomp+tls", "stomp")[:2])
+	bad(t, append(list, []wrong{
 		{name: "right", text: text, state: "connected"},
 		{name: "wrong-user", text: with(t, text, `username = "edge"`, `username = "nobody"`), state: "misconfigured", words: `refuses user "nobody"`},
 		{name: "virtual-host", text: with(t, text, addr, addr+"/none"), state: "misconfigured", words: "virtual host"},
-		{name: "TLS-on-a-plain-port", text: with(t, text, "amqp://", "amqps://"), state: "misconfigured", words: "does not speak TLS"},
 		// The queue is not made then.
 		{name: "missing-queue", text: with(t, with(t, text, "queue_type = \"quorum\"\n", ""), "ep.down", "ep.none"), state: "misconfigured", words: "no queue 'ep.none'"},
 		{name: "missing-exchange", text: with(t, text, "[bridge.options]", "[bridge.options]\nexchange = \"none\""), state: "misconfigured", words: "no exchange 'none'"},
 		{name: "another-type", text: with(t, with(t, text, `"quorum"`, `"classic"`), "ep.down", "made"), state: "misconfigured", words: "it was made otherwise", hidden: true},
 		{name: "another-protocol", text: with(t, text, addr, httpServer(t)), words: "does it speak AMQP"},
 		{name: "nobody-listens", text: with(t, text, addr, freeAddr(t)), state: "waiting", words: "nothing listens there"},
-	})
+	}...))
+	t.Run("seen", func(t *testing.T) { seenRabbitMQ(t, b) })
 }
 
 func TestBadSTOMP(t *testing.T) {
@@ -121,21 +129,25 @@ func TestBadSTOMP(t *testing.T) {
 }
 
 func TestBadArtemis(t *testing.T) {
-	addr := startBroker(t, "artemis").Addr("amqp")
+	b := startBroker(t, "artemis")
+	addr := b.Addr("amqp")
 	text := amqp1("", "", "").config(addr)
-	bad(t, append(badAMQP(t, addr, text),
-		// It says nothing at all to TLS where it expects none.
-		wrong{name: "TLS-on-a-plain-port", text: with(t, text, "amqp://", "amqps://"), state: "waiting", words: "no answer"},
-		wrong{name: "missing-queue", text: with(t, text, `"ep.up"`, `"strict.none"`), state: "misconfigured", words: "create it"}, // ActiveMQ makes every queue
-	))
+	list := slices.Concat(badAMQP(t, addr, text),
+		badTLS(t, b, single{kind: "amqp", keys: account, to: "up"}, "amqp", "amqp+mtls", "amqp"),
+		badTLS(t, b, single{kind: "stomp", keys: account, to: "up"}, "stomp", "stomp+mtls", "stomp")[:2])
+	bad(t, append(list, wrong{name: "missing-queue", text: with(t, text, `"ep.up"`, `"strict.none"`), state: "misconfigured", words: "create it"})) // ActiveMQ makes every queue
+	t.Run("seen", func(t *testing.T) { seenArtemis(t, b) })
 }
 
 func TestBadActiveMQ(t *testing.T) {
-	addr := startBroker(t, "activemq").Addr("amqp")
+	b := startBroker(t, "activemq")
+	addr := b.Addr("amqp")
 	text := amqp1("", "", "").config(addr)
-	bad(t, append(badAMQP(t, addr, text),
-		wrong{name: "TLS-on-a-plain-port", text: with(t, text, "amqp://", "amqps://"), state: "misconfigured", words: "does not speak TLS"},
-	))
+	list := slices.Concat(badAMQP(t, addr, text),
+		badTLS(t, b, single{kind: "amqp", keys: account, to: "up"}, "amqp", "amqp+tls", "amqp")[:2],
+		badTLS(t, b, single{kind: "stomp", keys: account, to: "/queue/up"}, "stomp", "stomp+tls", "stomp"))
+	bad(t, list)
+	t.Run("seen", func(t *testing.T) { seenActiveMQ(t, b) })
 }
 
 func badAMQP(t *testing.T, addr, text string) []wrong {

@@ -138,7 +138,7 @@ func (b *Broker) classic(jars string, protocols ...string) error {
 			scheme, options = scheme+"+ssl", "transport.needClientAuth=true&"
 		}
 		if strings.HasPrefix(scheme, "stomp") {
-			options += fmt.Sprintf("transport.maxDataLength=%d", MaxMessage)
+			options += fmt.Sprintf("wireFormat.maxDataLength=%d", MaxMessage)
 		}
 		args = append(args, scheme+"://"+b.addrs[p]+"?"+options)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	amqp "github.com/Azure/go-amqp"
@@ -134,6 +135,9 @@ func explain(err error) error {
 	}
 	if e == nil {
 		return err
+	}
+	if strings.Contains(e.Description, "message size") {
+		return err // of RabbitMQ 3, which ends the session for it: the engine finds out which one it is
 	}
 	switch e.Condition {
 	case amqp.ErrCondNotFound, amqp.ErrCondResourceDeleted:

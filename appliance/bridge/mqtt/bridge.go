@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/url"
 	"strconv"
+	"syscall"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -106,6 +108,8 @@ func connectError(err error, user string) error {
 		return bridge.Refuses(user, err)
 	case errors.Is(err, packets.ErrorRefusedIDRejected), errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
 		return bridge.Errorf(bridge.Configuration, "the broker refuses the connection: %w; look at options.client_id", err)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return bridge.HangsUp("MQTT", err)
 	}
 	return err
 }
