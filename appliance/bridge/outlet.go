@@ -159,11 +159,15 @@ func (l *outlet) Deliver(d courier.Delivery) bool {
 	}
 	l.queue = append(l.queue, queued{d, time.Now()})
 	l.bytes += size
+	return true
+}
+
+// Flush implements [courier.Link].
+func (l *outlet) Flush() {
 	select {
 	case l.ready <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // Lost implements [courier.Link].

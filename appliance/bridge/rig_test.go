@@ -59,6 +59,9 @@ func (h *memHome) publish(payload string) uint64 {
 
 // pumpLocked transmits what the link takes.
 func (h *memHome) pumpLocked() {
+	if h.link != nil {
+		defer h.link.Flush()
+	}
 	for h.link != nil && !h.stuck {
 		c, ok := h.state.Next(h.now())
 		if !ok {

@@ -20,6 +20,7 @@ type attachment struct {
 	o    AttachOptions
 	lost atomic.Bool // so that late calls cost nothing; the shard's word is sub.links
 
+	loaded  bool    // it was handed something since its last Flush. The shard's
 	stuck   bool    // the link had no room; until Ready. The shard's
 	quota   int     // how much of the backlog may still come. The shard's
 	verdict verdict // the shard's
@@ -135,7 +136,7 @@ func (s *shard) attach(a *attachment) {
 			sub.state.FreshFirst(true)
 		}
 	}
-	s.c.count.connected.Add(1)
+	s.count.connected.Add(1)
 	s.c.presence(sub, true, "")
 	s.touch(sub)
 }
@@ -255,7 +256,7 @@ func (a *attachment) Close(why string) {
 // detach gives up one link.
 func (s *shard) detach(a *attachment, why string) {
 	sub := a.sub
-	s.c.count.connected.Add(-1)
+	s.count.connected.Add(-1)
 	s.c.presence(sub, false, why)
 	sub.left = why
 	sub.links = slices.DeleteFunc(sub.links, func(b *attachment) bool { return a == b })
@@ -383,7 +384,7 @@ func (s *shard) serve(sub *subscription, now time.Time) {
 			if !ok {
 				break
 			}
-			s.c.count.sent.Add(1)
+			s.count.sent.Add(1)
 			s.sent(sub, d, now, now.Add(LeaseTime))
 			sub.order.Sent(d.Seq)
 			list = append(list, d)

@@ -195,7 +195,7 @@ func (s *shard) remove(sub *subscription) {
 	delete(s.subs, sub.id)
 	s.timers.set(sub, time.Time{})
 	s.c.leave(sub)
-	s.c.count.cancelled.Add(sub.state.Depth())
+	s.count.cancelled.Add(sub.state.Depth())
 	s.lose(sub, Removed)
 }
 
@@ -204,7 +204,7 @@ func (s *shard) lose(sub *subscription, why Cause) {
 	for _, a := range sub.links {
 		a.lost.Store(true)
 		a.link.Lost(why)
-		s.c.count.connected.Add(-1)
+		s.count.connected.Add(-1)
 		if why != TakenOver {
 			s.c.presence(sub, false, why.String())
 		}

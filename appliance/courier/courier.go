@@ -68,8 +68,28 @@ type place struct {
 	owner string
 }
 
+// counts are what the metrics tell. Each shard has its own: adding to what another core has just changed costs more than
+// the rest of a delivery.
 type counts struct {
 	connected, sent, delivered, expired, dead, cancelled, lost, dropped, volatile atomic.Int64
+}
+
+// add adds what n has counted.
+func (c *counts) add(n *counts) {
+	to := [...]*atomic.Int64{&c.connected, &c.sent, &c.delivered, &c.expired, &c.dead, &c.cancelled, &c.lost, &c.dropped, &c.volatile}
+	for i, v := range [...]*atomic.Int64{&n.connected, &n.sent, &n.delivered, &n.expired, &n.dead, &n.cancelled, &n.lost, &n.dropped, &n.volatile} {
+		to[i].Add(v.Load())
+	}
+}
+
+// counted is the sum of all shards and of what belongs to none.
+func (c *Courier) counted() *counts {
+	sum := new(counts)
+	sum.add(&c.count)
+	for _, s := range c.shards {
+		sum.add(&s.count)
+	}
+	return sum
 }
 
 func (c *counts) ended(s message.State) {

@@ -179,7 +179,6 @@ func (l *sink) Deliver(d Delivery) bool {
 		l.room--
 	}
 	l.got = append(l.got, d)
-	l.tell()
 	return true
 }
 
@@ -188,6 +187,12 @@ func (l *sink) tell() {
 	case l.more <- struct{}{}:
 	default:
 	}
+}
+
+func (l *sink) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tell()
 }
 
 func (l *sink) Lost(why Cause) {

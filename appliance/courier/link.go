@@ -16,6 +16,10 @@ type Link interface {
 	// message, and goes on after [Attachment.Ready].
 	Deliver(d Delivery) bool
 
+	// Flush says that this was all for now: whoever writes may begin. It follows one or several calls of Deliver of which one
+	// was true, and does not block either.
+	Flush()
+
 	// Lost says, once, that the link no longer holds the subscription through no act of its own.
 	// It must not block. Nothing is delivered after it.
 	Lost(why Cause)

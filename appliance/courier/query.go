@@ -347,12 +347,13 @@ func (c *Courier) Counters() Status {
 	used, budget := c.ob.Size()
 	stored, _ := c.ob.Counters()
 	dead, _ := c.ob.DeadCount()
+	n := c.counted()
 	st := Status{
 		Epoch: c.ob.Epoch(), Head: c.ob.Head(), TailFrom: max(c.ob.CleanedTo()+1, c.ob.Tail()), LogBytes: used, LogLimit: budget, Storage: "ok",
-		Connected: c.count.connected.Load(), DeadLetters: dead,
-		Published: stored, Volatile: c.count.volatile.Load(), Sent: c.count.sent.Load(), Delivered: c.count.delivered.Load(),
-		Expired: c.count.expired.Load(), Dead: c.count.dead.Load(), Cancelled: c.count.cancelled.Load(), Lost: c.count.lost.Load(),
-		Dropped: c.count.dropped.Load(), Commits: c.ob.Stats().Commits,
+		Connected: n.connected.Load(), DeadLetters: dead,
+		Published: stored, Volatile: n.volatile.Load(), Sent: n.sent.Load(), Delivered: n.delivered.Load(),
+		Expired: n.expired.Load(), Dead: n.dead.Load(), Cancelled: n.cancelled.Load(), Lost: n.lost.Load(),
+		Dropped: n.dropped.Load(), Commits: c.ob.Stats().Commits,
 	}
 	if err := c.ob.Health(); err != nil {
 		st.Storage = err.Error()

@@ -161,7 +161,9 @@ func (s *shard) target(e *outbox.Entry) {
 		}
 		sub.gifts[e.Seq] = giver
 	}
-	s.owe(sub, e)
+	if s.owe(sub, e) {
+		s.items.put(e.Seq, e.Msg).direct = true
+	}
 	if sub == late && s.live && e.Seq > sub.applied {
 		s.drop(sub, e.Seq, message.Cancelled, "the first copy was faster")
 	}

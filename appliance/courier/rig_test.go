@@ -132,6 +132,7 @@ type mEnd struct {
 // mLink is a link that keeps what it got until the test looks.
 type mLink struct {
 	mu     sync.Mutex
+	queue  []Delivery // until Flush
 	got    []Delivery
 	room   int // negative: any
 	lost   []Cause
@@ -167,8 +168,14 @@ func (l *mLink) Deliver(d Delivery) bool {
 		return false
 	}
 	l.room--
-	l.got = append(l.got, d)
+	l.queue = append(l.queue, d)
 	return true
+}
+
+func (l *mLink) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.got, l.queue = append(l.got, l.queue...), nil
 }
 
 func (l *mLink) Lost(why Cause) {

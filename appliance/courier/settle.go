@@ -38,7 +38,7 @@ func (s *shard) drop(sub *subscription, seq uint64, state message.State, reason 
 
 // settle records how a debt ended, counts it and tells who asked. The state has forgotten it.
 func (s *shard) settle(sub *subscription, seq uint64, state message.State, attempts int, reason string) {
-	s.c.count.ended(state)
+	s.count.ended(state)
 	item, id := sub.forget(seq)
 	t := outbox.Settlement{Sub: sub.id, Seq: seq, State: state, Attempts: attempts, Reason: reason}
 	if state == message.Dead || state == message.Expired {
@@ -76,7 +76,12 @@ func (s *shard) tooLoose(sub *subscription) bool {
 // forget drops what is remembered of a message on its way: the message, if a receipt was asked for, and
 // its id's number.
 func (s *subscription) forget(seq uint64) (item *Item, id uint64) {
-	item, id = s.asked[seq], seq
+	id = seq
+	s.order.Take(seq)
+	if len(s.asked)+len(s.held)+len(s.shown)+len(s.again)+len(s.withdraw)+len(s.gifts)+len(s.alias) == 0 {
+		return nil, id // nearly always
+	}
+	item = s.asked[seq]
 	delete(s.asked, seq)
 	delete(s.held, seq)
 	delete(s.shown, seq)
@@ -89,7 +94,6 @@ func (s *subscription) forget(seq uint64) (item *Item, id uint64) {
 			id = first
 		}
 	}
-	s.order.Take(seq)
 	return item, id
 }
 

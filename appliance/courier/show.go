@@ -24,6 +24,9 @@ func (s *shard) show(sub *subscription, seq uint64) {
 // outdate notes that another message is the topic's retained one from now on: an older one that was to be shown
 // again would come behind it.
 func (s *subscription) outdate(m *message.Message) {
+	if len(s.again) == 0 { // a loop over no map costs more than this
+		return
+	}
 	for seq, t := range s.again {
 		if m.Retain && t == m.Topic && seq < m.Seq {
 			delete(s.again, seq)

@@ -32,6 +32,8 @@ func (l *taker) Deliver(d Delivery) bool {
 	}
 }
 
+func (l *taker) Flush() {}
+
 func (l *taker) Lost(Cause) { l.once.Do(func() { close(l.gone) }) }
 
 // tally notes which messages a subscription has acknowledged, and whether one came unflagged twice.

@@ -34,6 +34,7 @@ func (s *shard) tick() {
 			s.outdated(sub, age, ages)
 		}
 		s.limit(sub)
+		sub.state.Trim()
 		s.retire(sub)
 	}
 }

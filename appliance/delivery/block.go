@@ -146,6 +146,15 @@ func (b *block) remove(seq uint64) bool {
 	if seq < b.first || seq > b.last {
 		return false
 	}
+	if seq == b.first && len(b.data) > 0 && b.data[0] == 0 { // the most frequent case: the first run gets shorter
+		var buf [12]byte
+		c := b.cursor()
+		c.next()
+		b.first, b.n = seq+1, b.n-1
+		b.splice(0, c.at, appendLength(buf[:0], run{b.first, c.last}))
+		b.shrink()
+		return true
+	}
 	c, prev := b.cursor(), uint64(0)
 	for c.next() && c.last < seq {
 		prev = c.last

@@ -1,6 +1,10 @@
 package delivery
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // retryRoom is how many numbers may wait for retries at least, see [Policy]; 24 bytes each.
 const retryRoom = 1024
@@ -11,7 +15,7 @@ const retryRoom = 1024
 // Invariants: every track's number is owed, in the lane that it names; every owed number up to its
 // lane's cursor is flying, waiting, due or parked; what is parked is owed, its track, if any, is resting,
 // and a link is open; each phase's counter agrees; the due set holds exactly
-// the numbers of phase due; every flying track with a deadline has its timer in deadlines, every
+// the numbers of phase due; no flying track has a deadline before deadline; every
 // waiting one has its timer in retries.
 type live struct {
 	tracks  table
@@ -23,7 +27,7 @@ type live struct {
 	old       uint64    // cursor among those; the normal lane's cursor is never below mark
 	held      bool      // those do not come at all
 	offer     offer     // what Next last found by moving a cursor; zero when something got in between
-	deadlines timers    // of flying tracks
+	deadline  int64     // 0: no flying track has one. It may have been of one that is acknowledged: most are, long before
 	retries   timers    // of waiting tracks
 	due       Set
 	parked    Set // what the link does not take, see [State.Park]
@@ -68,7 +72,7 @@ func (l *live) setPhase(t *track, p phase, at int64) {
 	case resting:
 	case flying:
 		if l.flying--; l.flying == 0 {
-			l.deadlines.clear()
+			l.deadline = 0
 		}
 	case waiting:
 		if l.waiting--; l.waiting == 0 {
@@ -83,12 +87,7 @@ func (l *live) setPhase(t *track, p phase, at int64) {
 	case resting:
 	case flying:
 		l.flying++
-		if at != 0 {
-			if len(l.deadlines) > 2*l.flying+16 {
-				l.deadlines.keep(l.freshDeadline)
-			}
-			l.deadlines.push(timer{at, t.seq})
-		}
+		l.expect(at)
 	case waiting:
 		l.waiting++
 		if len(l.retries) > 2*l.waiting+16 {
@@ -101,21 +100,44 @@ func (l *live) setPhase(t *track, p phase, at int64) {
 	}
 }
 
-func (l *live) freshDeadline(t timer) bool { return l.fresh(t, flying) }
-func (l *live) freshRetry(t timer) bool    { return l.fresh(t, waiting) }
+// expect notes the deadline of a flying track; 0: it has none.
+func (l *live) expect(at int64) {
+	if at != 0 && (l.deadline == 0 || at < l.deadline) {
+		l.deadline = at
+	}
+}
 
-func (l *live) fresh(t timer, p phase) bool {
+// overdue returns the deadlines of flying tracks that have passed, earliest first, and forgets those of tracks that fly no more.
+func (l *live) overdue(now int64) (late []timer) {
+	l.deadline = 0
+	for _, t := range l.tracks.all() {
+		switch {
+		case t.phase != flying || t.at == 0:
+		case t.at <= now:
+			late = append(late, timer{t.at, t.seq})
+		default:
+			l.expect(t.at)
+		}
+	}
+	slices.SortFunc(late, func(a, b timer) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.seq, b.seq)) })
+	return late
+}
+
+func (l *live) freshRetry(t timer) bool { return l.is(t, waiting) }
+
+// is reports whether the track is in the phase, with that time.
+func (l *live) is(t timer, p phase) bool {
 	k := l.tracks.get(t.seq)
 	return k != nil && k.phase == p && k.at == t.at
 }
 
-// first returns the earliest timer of h that is not stale.
-func (l *live) first(h *timers, p phase) (timer, bool) {
-	for len(*h) > 0 {
-		if l.fresh((*h)[0], p) {
-			return (*h)[0], true
+// retry returns the earliest retry that is not stale.
+func (l *live) retry() (timer, bool) {
+	for len(l.retries) > 0 {
+		if l.freshRetry(l.retries[0]) {
+			return l.retries[0], true
 		}
-		h.pop()
+		l.retries.pop()
 	}
 	return timer{}, false
 }
@@ -127,7 +149,7 @@ func (l *live) ripen(now time.Time) {
 	}
 	at := l.scale(now)
 	for {
-		t, ok := l.first(&l.retries, waiting)
+		t, ok := l.retry()
 		if !ok || t.at > at {
 			return
 		}

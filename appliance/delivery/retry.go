@@ -36,33 +36,37 @@ func (s *State) fail(t *track, now time.Time, delay time.Duration) Verdict {
 func (s *State) Timeouts(now time.Time, fn func(seq uint64, v Verdict)) {
 	for s.live != nil {
 		l := s.live
-		t, ok := l.first(&l.deadlines, flying)
-		if !ok || t.at > l.scale(now) {
+		at := l.scale(now)
+		if l.deadline == 0 || l.deadline > at {
 			l.ripen(now)
 			return
 		}
-		l.deadlines.pop()
-		fn(t.seq, s.fail(l.tracks.get(t.seq), now, 0))
+		for _, t := range l.overdue(at) {
+			if s.live == l && l.is(t, flying) { // fn may have changed anything
+				fn(t.seq, s.fail(l.tracks.get(t.seq), now, 0))
+			}
+		}
 	}
 }
 
-// Wake returns when [State.Timeouts] or, while a link is open, [State.Next] has something to do that
-// it does not have to do now; false when time alone will change nothing.
+// Wake returns when [State.Timeouts] or, while a link is open, [State.Next] may have something to do that
+// it does not have to do now, and never a later time; false when time alone will change nothing. It may be the deadline of a
+// number that is no longer in flight: an exact one would cost a search for each that is acknowledged.
 func (s *State) Wake() (time.Time, bool) {
 	l := s.live
 	if l == nil {
 		return time.Time{}, false
 	}
-	t, ok := l.first(&l.deadlines, flying)
+	at, ok := l.deadline, l.deadline != 0
 	if s.open {
-		if r, has := l.first(&l.retries, waiting); has && (!ok || r.at < t.at) {
-			t, ok = r, true
+		if r, has := l.retry(); has && (!ok || r.at < at) {
+			at, ok = r.at, true
 		}
 	}
 	if !ok {
 		return time.Time{}, false
 	}
-	return l.time(t.at), true
+	return l.time(at), true
 }
 
 // RetryDue returns when a number's retry is due, or was when it still has to be sent; false when it

@@ -118,8 +118,9 @@ func (g *rig) timeouts() {
 	if len(late) > 0 {
 		g.t.Fatalf("no timeout of %v", late)
 	}
-	if at, ok := g.s.Wake(); ok && !at.After(g.m.now) {
-		g.t.Fatalf("Wake is %v after Timeouts at %v", at, g.m.now)
+	at, ok := g.s.Wake()
+	if want, due := g.m.wake(); ok && !at.After(g.m.now) || due && (!ok || at.After(want)) {
+		g.t.Fatalf("Wake is %v, %t after Timeouts at %v, want %v, %t", at, ok, g.m.now, want, due)
 	}
 }
 

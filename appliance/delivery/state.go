@@ -175,7 +175,7 @@ func (s *State) Close() {
 	}
 	passed, skipped := l.parked.First() // was not sent, so a lane's mark must not say that it may have been
 	mark := l.mark                      // behind it something may have been sent, and nothing in front
-	l.cursor, l.offer, l.deadlines, l.parked = [2]uint64{}, offer{}, nil, Set{}
+	l.cursor, l.offer, l.deadline, l.parked = [2]uint64{}, offer{}, 0, Set{}
 	l.mark, l.old, l.held = 0, 0, false
 	for i := 0; l.flying > 0 && i < len(l.tracks.all()); {
 		t := &l.tracks.all()[i]
@@ -195,6 +195,14 @@ func (s *State) Close() {
 	}
 	l.tracks.trim()
 	s.rest()
+}
+
+// Trim gives back the room of what was in flight, if nothing is. A caller with many States calls it now and then: a busy
+// State keeps its room, so that it is not allocated for every few numbers.
+func (s *State) Trim() {
+	if l := s.live; l != nil && l.flying == 0 && cap(l.tracks.buf) > 2*len(l.tracks.all())+spare {
+		l.tracks.trim()
+	}
 }
 
 // rest gives the live part's memory back when there is nothing in it.
@@ -237,6 +245,9 @@ func (s *State) Next(now time.Time) (Candidate, bool) {
 		return Candidate{}, false
 	}
 	l := s.need()
+	if int64(l.flying) == s.Depth() {
+		return Candidate{}, false // as after most transmissions: no need to search
+	}
 	l.ripen(now)
 	window := s.Window()
 	if l.flying >= window {

@@ -109,15 +109,18 @@ func (t *table) remove(seq uint64) {
 	}
 	if t.head == len(t.buf) {
 		t.buf, t.head = t.buf[:0], 0
-		if cap(t.buf) > spare {
+		if cap(t.buf) > busy {
 			t.buf = nil
 		}
 	}
 }
 
-// spare is how many elements of room an empty table or heap keeps: an idle connection should cost
-// little, and what was busy once is mostly idle.
-const spare = 8
+// What an empty table or heap keeps of its room, in elements: an idle connection should cost little, and what was
+// busy once is mostly idle.
+const (
+	spare = 8
+	busy  = 64 // until it is trimmed
+)
 
 // trim gives spare room back.
 func (t *table) trim() {

@@ -129,7 +129,7 @@ func benchmarkFanOut(b *testing.B, qos int) {
 			d.Seq = uint64(i + 1)
 		}
 		for _, w := range core.links {
-			for !w.link.Deliver(d) {
+			for !hand(w.link, d) {
 				if qos == 0 {
 					time.Sleep(100 * time.Microsecond)
 					continue

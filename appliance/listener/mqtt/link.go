@@ -60,10 +60,19 @@ func (l *link) Deliver(d courier.Delivery) bool {
 		s.inflight++
 	}
 	s.queued += cost
-	s.putLocked(entry{
+	s.queueLocked(entry{
 		item: d.Item, link: l, seq: d.Seq, expires: d.ExpiresIn, again: d.Attempt > 1, direct: d.Direct, retained: d.Retained, cost: cost,
 	})
 	return true
+}
+
+// Flush implements [courier.Link].
+func (l *link) Flush() {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.s.out != nil {
+		l.s.startLocked()
+	}
 }
 
 // behindLocked reports whether the session's own subscription waits for credit.

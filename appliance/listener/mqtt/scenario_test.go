@@ -375,7 +375,7 @@ func (p *player) deliver(rest string) error {
 		return fmt.Errorf("no such link")
 	}
 	d.Item = courier.NewItem(m)
-	if got := a.link.Deliver(d); got != want {
+	if got := hand(a.link, d); got != want {
 		return fmt.Errorf("the session said %v", got)
 	}
 	return nil

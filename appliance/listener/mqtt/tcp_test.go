@@ -157,7 +157,7 @@ func TestTCP(t *testing.T) {
 	link := core.attachment("session a").link
 	m := message.New("t", bytes.Repeat([]byte("y"), 200_000))
 	m.Seq = 7
-	if !link.Deliver(courier.Delivery{Item: courier.NewItem(m), Seq: 7, Attempt: 1}) {
+	if !hand(link, courier.Delivery{Item: courier.NewItem(m), Seq: 7, Attempt: 1}) {
 		t.Fatal("not taken")
 	}
 	p.want("publish t=t q=1 id=1 p=200000_bytes")
@@ -165,6 +165,13 @@ func TestTCP(t *testing.T) {
 	if got := p.next(); got != io.EOF.Error() {
 		t.Errorf("after DISCONNECT: %s", got)
 	}
+}
+
+// hand delivers one message, as a turn of the shard with nothing more does.
+func hand(l courier.Link, d courier.Delivery) bool {
+	taken := l.Deliver(d)
+	l.Flush()
+	return taken
 }
 
 // TestFarewellSurvivesUnreadInput has the client still sending when the server gives up: without
@@ -188,8 +195,8 @@ func TestSlowClientDelaysNobody(t *testing.T) {
 	}
 	item := courier.NewItem(message.New("t", bytes.Repeat([]byte("y"), 100_000)))
 	for i := range 200 {
-		core.attachment("session slow").link.Deliver(courier.Delivery{Item: item})
-		for !core.attachment("session fast").link.Deliver(courier.Delivery{Item: item}) {
+		hand(core.attachment("session slow").link, courier.Delivery{Item: item})
+		for !hand(core.attachment("session fast").link, courier.Delivery{Item: item}) {
 			t.Fatal("the fast one was dropped at", i)
 		}
 		fast.want("publish t=t q=0 p=100000_bytes")
@@ -292,7 +299,7 @@ func TestWebSocket(t *testing.T) {
 	p.send("subscribe id=1 f=t:1")
 	p.want("suback id=1 codes=01")
 	m := message.New("t", bytes.Repeat([]byte("y"), 100_000))
-	core.attachment("session a").link.Deliver(courier.Delivery{Item: courier.NewItem(m), Seq: 7, Attempt: 1})
+	hand(core.attachment("session a").link, courier.Delivery{Item: courier.NewItem(m), Seq: 7, Attempt: 1})
 	p.want("publish t=t q=1 id=1 p=100000_bytes")
 	if e := strings.Join(core.events, "\n"); !strings.Contains(e, "publish key/app t=x") {
 		t.Errorf("the core saw %s", e)
@@ -375,7 +382,7 @@ func TestNothingIsLostBetweenReadyAndDeliver(t *testing.T) {
 		for i := range uint64(total) {
 			m := message.New("t", []byte("x"))
 			m.QoS = message.QoS(1 + i%2)
-			for !a.link.Deliver(courier.Delivery{Item: courier.NewItem(m), Seq: i + 1, Attempt: 1}) {
+			for !hand(a.link, courier.Delivery{Item: courier.NewItem(m), Seq: i + 1, Attempt: 1}) {
 				select {
 				case <-a.more:
 				case <-a.done:

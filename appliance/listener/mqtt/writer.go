@@ -35,11 +35,16 @@ type queue struct{ entries []entry }
 
 // putLocked queues one message and makes sure that somebody writes it.
 func (s *session) putLocked(e entry) {
+	s.queueLocked(e)
+	s.startLocked()
+}
+
+// queueLocked queues one message, for which somebody will call startLocked.
+func (s *session) queueLocked(e entry) {
 	if s.out == nil {
 		s.out = s.srv.pools.queues.Get().(*queue)
 	}
 	s.out.entries = append(s.out.entries, e)
-	s.startLocked()
 }
 
 // putFirstLocked queues retained messages before all that waits: what came while they were read may be

@@ -56,9 +56,11 @@ func (t *stream) Deliver(d courier.Delivery) bool {
 	}
 	t.queue = append(t.queue, d)
 	t.bytes += size
-	t.signal()
 	return true
 }
+
+// Flush has the writer begin.
+func (t *stream) Flush() { t.signal() }
 
 // Lost ends the stream after what is queued.
 func (t *stream) Lost(why courier.Cause) {

@@ -182,7 +182,7 @@ func TestStreamShowsMessagesAndResumes(t *testing.T) {
 		}
 		d := delivery(41, "{\n \"on\": true\n}")
 		d.ExpiresIn, d.Attempt = 1500*time.Millisecond, 2
-		if !link.Deliver(d) {
+		if !hand(link, d) {
 			t.Fatal("an empty queue refused a message")
 		}
 		want := "id: k3f9w2xq-41\ndata: {\"seq\":41,\"id\":\"k3f9w2xq-41\",\"topic\":\"a/b\",\"ct\":\"application/json\",\"priority\":4,\"data\":{\"on\":true},\"attempt\":2,\"expires_in\":2}\n"
@@ -190,7 +190,7 @@ func TestStreamShowsMessagesAndResumes(t *testing.T) {
 			t.Errorf("got  %q\nwant %q", got, want)
 		}
 		v := message.New("a/v", []byte("now"))
-		link.Deliver(courier.Delivery{Item: courier.NewItem(v), Attempt: 1})
+		hand(link, courier.Delivery{Item: courier.NewItem(v), Attempt: 1})
 		if got := event(t, body); strings.Contains(got, "id:") || !strings.Contains(got, `"text":"now"`) {
 			t.Errorf("a volatile message must not move Last-Event-ID: %q", got)
 		}
@@ -206,7 +206,7 @@ func TestHeartbeatOnlyInSilence(t *testing.T) {
 		link := <-f.link
 		start := time.Now()
 		time.Sleep(20 * time.Second)
-		link.Deliver(delivery(1, "1"))
+		hand(link, delivery(1, "1"))
 		if got := event(t, body); !strings.HasPrefix(got, "id: ") {
 			t.Fatalf("got %q", got)
 		}
@@ -228,7 +228,7 @@ func TestManyEventsInOneWrite(t *testing.T) {
 	}()
 	link := <-f.link
 	for i := range 50 { // while the writer is still held in its first write
-		if !link.Deliver(delivery(uint64(i+1), `"x"`)) {
+		if !hand(link, delivery(uint64(i+1), `"x"`)) {
 			t.Fatalf("message %d of 50 refused by a queue of 64", i)
 		}
 	}
@@ -279,10 +279,10 @@ func TestStalledReaderIsCutAndQueueIsBounded(t *testing.T) {
 		link := <-f.link
 		start := time.Now()
 		taken := 0
-		link.Deliver(delivery(1, `"`+strings.Repeat("x", 100_000)+`"`)) // a pipe takes nothing until it is read
+		hand(link, delivery(1, `"`+strings.Repeat("x", 100_000)+`"`)) // a pipe takes nothing until it is read
 		synctest.Wait()
 		for i := range 10 {
-			if link.Deliver(delivery(uint64(i+2), "1")) {
+			if hand(link, delivery(uint64(i+2), "1")) {
 				taken++
 			}
 		}
@@ -306,7 +306,7 @@ func TestBehindGoesOnAfterReady(t *testing.T) {
 		const total = 200
 		go func() { // the shard: what is refused waits for Ready
 			for seq := uint64(1); seq <= total; {
-				if link.Deliver(delivery(seq, "1")) {
+				if hand(link, delivery(seq, "1")) {
 					seq++
 					continue
 				}
@@ -321,18 +321,25 @@ func TestBehindGoesOnAfterReady(t *testing.T) {
 	})
 }
 
+// hand delivers one message, as a turn of the shard with nothing more does.
+func hand(l courier.Link, d courier.Delivery) bool {
+	taken := l.Deliver(d)
+	l.Flush()
+	return taken
+}
+
 func TestByteLimitOfQueueLetsOneLargeThrough(t *testing.T) {
 	s := newStream(64, 1000)
-	if !s.Deliver(delivery(1, strings.Repeat("1", 5000))) {
+	if !hand(s, delivery(1, strings.Repeat("1", 5000))) {
 		t.Error("an empty queue must take any message, or it would never be delivered")
 	}
-	if s.Deliver(delivery(2, "1")) {
+	if hand(s, delivery(2, "1")) {
 		t.Error("a queue over its bytes took another one")
 	}
 	if ds, _ := s.take(nil); len(ds) != 1 || !s.caughtUp() || s.caughtUp() {
 		t.Error("the shard must be told exactly once that there is room")
 	}
-	if !s.Deliver(delivery(2, "1")) {
+	if !hand(s, delivery(2, "1")) {
 		t.Error("the emptied queue refused")
 	}
 }
@@ -345,9 +352,9 @@ func TestLostSaysBye(t *testing.T) {
 			_, body := head(t, c)
 			event(t, body)
 			link := <-f.link
-			link.Deliver(delivery(1, "1"))
+			hand(link, delivery(1, "1"))
 			link.Lost(cause)
-			if link.Deliver(delivery(2, "1")) {
+			if hand(link, delivery(2, "1")) {
 				t.Error("a lost stream took a message")
 			}
 			if got := event(t, body); !strings.HasPrefix(got, "id: k3f9w2xq-1\n") {
@@ -394,7 +401,7 @@ func TestStopWritesWhatIsQueued(t *testing.T) {
 		defer close(finished)
 		New(Options{Core: f, Refuse: refuse}).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/v1/stream?topic=a", nil))
 	}()
-	(<-f.link).Deliver(delivery(1, "1"))
+	hand(<-f.link, delivery(1, "1"))
 	cancel()
 	close(w.gate)
 	<-finished
@@ -485,7 +492,7 @@ func TestOverHTTP2(t *testing.T) {
 	body := bufio.NewReader(res.Body)
 	event(t, body)
 	link := <-f.link
-	link.Deliver(delivery(1, "1"))
+	hand(link, delivery(1, "1"))
 	if got := event(t, body); res.ProtoMajor != 2 || !strings.HasPrefix(got, "id: k3f9w2xq-1\n") {
 		t.Errorf("over %s: %q", res.Proto, got)
 	}

@@ -48,7 +48,7 @@ func benchmarkDeliver(b *testing.B, every int) {
 	b.ResetTimer()
 	for i := range b.N {
 		d := courier.Delivery{Item: items[i%64], Seq: uint64(i + 1), Attempt: 1}
-		for !link.Deliver(d) {
+		for !hand(link, d) {
 			<-shard.ready
 		}
 	}
@@ -72,7 +72,7 @@ func BenchmarkFanOut(b *testing.B) {
 	for i := range b.N {
 		item := courier.NewItem(testMessage(uint64(i+1), "alarm/all", payload, "text/plain"))
 		for _, w := range room.links {
-			for !w.link.Deliver(courier.Delivery{Item: item, Seq: uint64(i + 1), Attempt: 1}) {
+			for !hand(w.link, courier.Delivery{Item: item, Seq: uint64(i + 1), Attempt: 1}) {
 				<-w.ready
 			}
 		}
@@ -170,7 +170,7 @@ func BenchmarkQueue(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
-		if !l.Deliver(courier.Delivery{Item: items[i%64], Seq: uint64(i%64 + 1), Attempt: 1}) {
+		if !hand(l, courier.Delivery{Item: items[i%64], Seq: uint64(i%64 + 1), Attempt: 1}) {
 			b.Fatal("refused")
 		}
 		if i%64 == 63 {

@@ -120,7 +120,7 @@ func (c *fakeCore) OpenInbox(_ context.Context, g *auth.Grant, link courier.Link
 	a := &fakeAttachment{c: c, n: 0, link: link}
 	c.links[0] = a
 	if c.early != nil {
-		a.refusedEarly = !link.Deliver(courier.Delivery{Item: courier.NewItem(c.early), Seq: c.early.Seq, Attempt: 1})
+		a.refusedEarly = !hand(link, courier.Delivery{Item: courier.NewItem(c.early), Seq: c.early.Seq, Attempt: 1})
 	}
 	return a, nil
 }
@@ -155,7 +155,7 @@ func (c *fakeCore) deliver(sub int, m *message.Message, attempt int, expires tim
 	c.mu.Lock()
 	a := c.links[sub]
 	c.mu.Unlock()
-	return a.link.Deliver(courier.Delivery{Item: courier.NewItem(m), Seq: m.Seq, Attempt: attempt, ExpiresIn: expires})
+	return hand(a.link, courier.Delivery{Item: courier.NewItem(m), Seq: m.Seq, Attempt: attempt, ExpiresIn: expires})
 }
 
 func (c *fakeCore) attachment(sub int) *fakeAttachment {
@@ -186,7 +186,7 @@ func (a *fakeAttachment) Ready() {
 	a.refusedEarly = false
 	a.c.mu.Unlock()
 	if again {
-		a.link.Deliver(courier.Delivery{Item: courier.NewItem(m), Seq: m.Seq, Attempt: 1})
+		hand(a.link, courier.Delivery{Item: courier.NewItem(m), Seq: m.Seq, Attempt: 1})
 	}
 }
 
@@ -234,3 +234,10 @@ func testMessage(seq uint64, topic message.Topic, payload, ct string) *message.M
 func (a *fakeAttachment) Select([]message.Filter) {}
 
 func (a *fakeAttachment) Sent([]uint64) {}
+
+// hand delivers one message, as a turn of the shard with nothing more does.
+func hand(l courier.Link, d courier.Delivery) bool {
+	taken := l.Deliver(d)
+	l.Flush()
+	return taken
+}

@@ -59,8 +59,17 @@ func (l *link) Deliver(d courier.Delivery) bool {
 		s.unacked += l.window.Len() - before
 	}
 	s.queued += cost
-	s.putLocked(entry{item: d.Item, link: l, attempt: d.Attempt, expires: d.ExpiresIn, cost: cost})
+	s.queueLocked(entry{item: d.Item, link: l, attempt: d.Attempt, expires: d.ExpiresIn, cost: cost})
 	return true
+}
+
+// Flush implements [courier.Link].
+func (l *link) Flush() {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.s.out != nil {
+		l.s.startLocked()
+	}
 }
 
 // refuseLocked remembers that the courier waits for Ready; a volatile message does not wait.

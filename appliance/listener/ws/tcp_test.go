@@ -178,7 +178,7 @@ func (s *shard) pump() {
 			return
 		}
 		m := testMessage(seq, s.topic, strings.Repeat("x", rand.IntN(2000)), "text/plain")
-		if !s.link.Deliver(courier.Delivery{Item: courier.NewItem(m), Seq: seq, Attempt: 1}) {
+		if !hand(s.link, courier.Delivery{Item: courier.NewItem(m), Seq: seq, Attempt: 1}) {
 			s.behind = true
 			return
 		}

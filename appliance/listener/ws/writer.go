@@ -34,13 +34,12 @@ func (e *entry) size() int { return max(len(e.line), e.cost) }
 
 type queue struct{ entries []entry }
 
-// put queues one entry and makes sure that somebody writes it.
-func (s *session) putLocked(e entry) {
+// queueLocked queues one entry, for which somebody will call startLocked.
+func (s *session) queueLocked(e entry) {
 	if s.out == nil {
 		s.out = s.h.queues.Get().(*queue)
 	}
 	s.out.entries = append(s.out.entries, e)
-	s.startLocked()
 }
 
 // replyLocked queues an answer; nothing is answered once the session is closing.
@@ -49,7 +48,8 @@ func (s *session) replyLocked(line []byte) {
 		return
 	}
 	s.replies += len(line)
-	s.putLocked(entry{line: line})
+	s.queueLocked(entry{line: line})
+	s.startLocked()
 }
 
 func (s *session) reply(line []byte) {
