@@ -15,7 +15,6 @@ import (
 )
 
 const (
-	fanFlight  = 16 // publishes that not every subscriber has received
 	fanAckEach = 32 // messages that one acknowledgment covers
 	fanTopic   = "bench/fan"
 )
@@ -24,6 +23,7 @@ const (
 type fanned struct {
 	Server      string  `json:"server"`
 	Subscribers int     `json:"subscribers"`
+	Flight      int     `json:"publishes_in_flight,omitempty"` // that not every subscriber has received
 	Deliveries  int64   `json:"deliveries"`
 	Rate        float64 `json:"deliveries_per_second"`
 	PerMillion  float64 `json:"cpu_seconds_per_million"`
@@ -36,35 +36,44 @@ func fanoutSection(ctx context.Context, b *bench) ([]table, error) {
 	if b.quick {
 		n = 100
 	}
-	live, err := b.fanGateway(ctx, n, false)
-	if err != nil {
-		return nil, fmt.Errorf("edgepost: %w", err)
+	flights := []int{16, 64, 256}
+	if b.quick {
+		flights = flights[:1]
 	}
-	theirs, err := b.fanPeer(ctx, n)
-	if err != nil {
-		return nil, fmt.Errorf("peer: %w", err)
+	who := round(float64(n)) + " WebSocket subscribers"
+	t := table{Title: "Server CPU seconds for a million deliveries of one topic, saturated"}
+	limits := "The limit: a program that does nothing but write blocks to as many TCP connections, and read 40 bytes for every 32 deliveries, needs"
+	var first fanned // the peer's
+	var all []fanned
+	for _, flight := range flights {
+		live, err := b.fanGateway(ctx, n, flight, false)
+		if err != nil {
+			return nil, fmt.Errorf("edgepost: %w", err)
+		}
+		theirs, err := b.fanPeer(ctx, n, flight)
+		if err != nil {
+			return nil, fmt.Errorf("peer: %w", err)
+		}
+		limit, err := b.fanLimit(ctx, live)
+		if err != nil {
+			return nil, fmt.Errorf("limit: %w", err)
+		}
+		t.Rows = append(t.Rows, cheaper(fmt.Sprintf("%s, one topic, acknowledged, %d publishes in flight", who, flight), fanFigure(live), fanFigure(theirs), "NATS core", "≤ 1.0 s"))
+		limits += fmt.Sprintf(" %s s a million with blocks of %s bytes for %s deliveries;", round(limit.PerMillion), round(limit.FrameBytes), round(limit.PerFrame))
+		all = append(all, live, theirs, limit)
+		if first.Server == "" {
+			first = theirs
+		}
 	}
-	limit, err := b.fanLimit(ctx, live)
-	if err != nil {
-		return nil, fmt.Errorf("limit: %w", err)
-	}
-	inbox, err := b.fanGateway(ctx, n, true)
+	inbox, err := b.fanGateway(ctx, n, flights[0], true)
 	if err != nil {
 		return nil, fmt.Errorf("edgepost, inboxes: %w", err)
 	}
-	who := round(float64(n)) + " WebSocket subscribers"
-	return []table{{
-		Title: "Server CPU seconds for a million deliveries of one topic, saturated",
-		Rows: []row{
-			cheaper(who+", one topic, acknowledged", fanFigure(live), fanFigure(theirs), "NATS core", "≤ 1.0 s"),
-			cheaper(who+", their durable inboxes by group, each delivery settled on disk", fanFigure(inbox), fanFigure(theirs), "NATS core", ""),
-		},
-		Notes: []string{"JSON of 128 bytes, 16 publishes in flight. Each edgepost publish is durable and each delivery acknowledged, 32 with one object; the peer stores nothing and knows of no acknowledgment. " +
-			"Rates are bounded by the receivers, who share the cores.",
-			fmt.Sprintf("The limit: a program that does nothing but write blocks of %s bytes, for %s deliveries each, to as many TCP connections, and read 40 bytes for every 32 deliveries, needs %s s a million.",
-				round(limit.FrameBytes), round(limit.PerFrame), round(limit.PerMillion))},
-		Figures: []fanned{live, theirs, limit, inbox},
-	}}, nil
+	t.Rows = append(t.Rows, cheaper(fmt.Sprintf("%s, their durable inboxes by group, each delivery settled on disk, %d in flight", who, flights[0]), fanFigure(inbox), fanFigure(first), "NATS core", ""))
+	t.Notes = []string{"JSON of 128 bytes. A publish is in flight until every subscriber has received it. Each edgepost publish is durable and each delivery acknowledged, 32 with one object; the peer stores nothing and knows of no acknowledgment. " +
+		"Rates are bounded by the receivers, who share the cores.", strings.TrimSuffix(limits, ";") + "."}
+	t.Figures = append(all, inbox)
+	return []table{t}, nil
 }
 
 func fanFigure(f fanned) figure {
@@ -78,6 +87,7 @@ func fanFigure(f fanned) figure {
 // fan counts deliveries and lets the publisher go on.
 type fan struct {
 	subscribers int64
+	flight      int64 // publishes
 	received    atomic.Int64
 	frames      atomic.Int64
 	bytes       atomic.Int64
@@ -92,9 +102,9 @@ func (f *fan) got(n int) {
 	}
 }
 
-// run publishes with fanFlight in flight for the warm-up and the span, and measures the server between.
+// run publishes with so many in flight for the warm-up and the span, and measures the server between.
 func (f *fan) run(ctx context.Context, span time.Duration, used func() float64, publish func() error) (m fanned, err error) {
-	m.Subscribers = int(f.subscribers)
+	m.Subscribers, m.Flight = int(f.subscribers), int(f.flight)
 	began := time.Now()
 	from, to := began.Add(2*warmUp), began.Add(2*warmUp+span)
 	var sent, before int64
@@ -106,7 +116,7 @@ func (f *fan) run(ctx context.Context, span time.Duration, used func() float64, 
 		if start.IsZero() && now.After(from) {
 			start, before, cpu = now, f.received.Load(), used()
 		}
-		if sent*f.subscribers-f.received.Load() < fanFlight*f.subscribers {
+		if sent*f.subscribers-f.received.Load() < f.flight*f.subscribers {
 			sent++
 			if err := publish(); err != nil {
 				return m, err
@@ -133,7 +143,7 @@ func (f *fan) run(ctx context.Context, span time.Duration, used func() float64, 
 // fanBody is a JSON payload of 128 bytes.
 func fanBody() string { return `{"v":"` + strings.Repeat("x", 120) + `"}` }
 
-func (b *bench) fanGateway(ctx context.Context, n int, inbox bool) (m fanned, err error) {
+func (b *bench) fanGateway(ctx context.Context, n, flight int, inbox bool) (m fanned, err error) {
 	g, err := newGateway(b)
 	if err != nil {
 		return m, err
@@ -149,7 +159,7 @@ func (b *bench) fanGateway(ctx context.Context, n int, inbox bool) (m fanned, er
 	if err != nil {
 		return m, err
 	}
-	f := &fan{subscribers: int64(n), room: make(chan struct{}, 1)}
+	f := &fan{subscribers: int64(n), flight: int64(flight), room: make(chan struct{}, 1)}
 	conns := make([]*wsConn, n)
 	var readers sync.WaitGroup
 	var failed error
@@ -254,7 +264,7 @@ func (f *fan) read(w *wsConn, sub int) error {
 	}
 }
 
-func (b *bench) fanPeer(ctx context.Context, n int) (m fanned, err error) {
+func (b *bench) fanPeer(ctx context.Context, n, flight int) (m fanned, err error) {
 	dir, err := b.dir()
 	if err != nil {
 		return m, err
@@ -264,7 +274,7 @@ func (b *bench) fanPeer(ctx context.Context, n int) (m fanned, err error) {
 		return m, err
 	}
 	defer func() { err = errors.Join(err, p.remove()) }()
-	f := &fan{subscribers: int64(n), room: make(chan struct{}, 1)}
+	f := &fan{subscribers: int64(n), flight: int64(flight), room: make(chan struct{}, 1)}
 	conns := make([]*nats.Conn, n+1)
 	defer func() {
 		for _, nc := range conns {

@@ -158,7 +158,7 @@ func (b *bench) mqttFanOf(ctx context.Context, p mqttPeer, n int) (m fanned, err
 		return m, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	f := &fan{subscribers: int64(n), room: make(chan struct{}, 1)}
+	f := &fan{subscribers: int64(n), flight: 16, room: make(chan struct{}, 1)}
 	life := time.Minute + b.span + grace
 	conns := make([]*mqttConn, n)
 	var readers sync.WaitGroup
