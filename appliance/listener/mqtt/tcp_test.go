@@ -167,13 +167,6 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// hand delivers one message, as a turn of the shard with nothing more does.
-func hand(l courier.Link, d courier.Delivery) bool {
-	taken := l.Deliver(d)
-	l.Flush()
-	return taken
-}
-
 // TestFarewellSurvivesUnreadInput has the client still sending when the server gives up: without
 // care the kernel resets the connection and takes the DISCONNECT with it.
 func TestFarewellSurvivesUnreadInput(t *testing.T) {

@@ -321,13 +321,6 @@ func TestBehindGoesOnAfterReady(t *testing.T) {
 	})
 }
 
-// hand delivers one message, as a turn of the shard with nothing more does.
-func hand(l courier.Link, d courier.Delivery) bool {
-	taken := l.Deliver(d)
-	l.Flush()
-	return taken
-}
-
 func TestByteLimitOfQueueLetsOneLargeThrough(t *testing.T) {
 	s := newStream(64, 1000)
 	if !hand(s, delivery(1, strings.Repeat("1", 5000))) {
