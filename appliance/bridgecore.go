@@ -92,7 +92,7 @@ func (k *core) view(ctx context.Context, st bridge.Status) bridgeNow {
 func (v *bridgeNow) show(r *bridgeRun) httpapi.BridgeView {
 	out := httpapi.BridgeView{
 		Name: v.Name, Kind: v.Kind, State: string(v.State), URL: v.URL, Error: v.Error, Holds: v.Holds, Rate: v.Rate, Owed: v.owed, Bytes: v.bytes,
-		InFlight: v.inFlight, OldestAge: round(v.oldest), Since: v.Since, ErrorAt: v.ErrorAt, RetryAt: v.RetryAt, Counters: v.Counters,
+		InFlight: v.inFlight, Window: v.Window, OldestAge: round(v.oldest), Since: v.Since, ErrorAt: v.ErrorAt, RetryAt: v.RetryAt, Counters: v.Counters,
 	}
 	if v.Rate > 0 && v.owed > 0 {
 		eta := float64(v.owed) / v.Rate

@@ -85,7 +85,7 @@ func (h *home) Depth(ctx context.Context) (int64, error) {
 func bridgeSpec(c *bridge.Config) courier.Spec {
 	name := bridgePrefix + c.Name
 	return courier.Spec{
-		Name: name, Owner: name, Kind: courier.Bridge, Filters: c.Up.Filters, TTL: c.Up.TTL, Window: c.Up.Window, MaxAttempts: bridge.NoAttempts, NotFrom: name,
+		Name: name, Owner: name, Kind: courier.Bridge, Filters: c.Up.Filters, TTL: c.Up.TTL, Window: c.Reach(), MaxAttempts: bridge.NoAttempts, NotFrom: name,
 	}
 }
 

@@ -70,6 +70,7 @@ type Bridge struct {
 	mood      mood
 	tries     map[uint64]*try // messages that the upstream refused, by place
 	speed     speed
+	window    int // of the way out
 	budget    budget
 	booked    int64 // what of the budget's use is in the log
 	bookedAt  time.Time
@@ -237,8 +238,7 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (progress bool, err er
 	before := b.Counters()
 	conn, err := e.Dial(b.dialer)
 	if err == nil {
-		l := &outlet{b: b, e: e, ready: make(chan struct{}, 1)}
-		l.run(conn)
+		newOutlet(b, e).run(conn)
 	}
 	if reason := e.End(); err == nil && !errors.Is(reason, errPaused) {
 		err = reason

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -63,7 +64,8 @@ func wayOut(t *testing.T, seed uint64) {
 	b.poison["m13"] = Errorf(Refused, "not now")
 	b.poison["m14"] = Errorf(Rejected, "never")
 	b.poison["m15"] = Errorf(Doubtful, "internal server error")
-	_, stop := start(t, b, h, nil)
+	window := []int{32, 1, 0}[seed%3]
+	_, stop := start(t, b, h, func(c *Config) { c.Up.Window = window })
 	for i := range 400 {
 		h.publish(fmt.Sprintf("m%d", i))
 		if i%7 == 0 {
@@ -86,8 +88,8 @@ func wayOut(t *testing.T, seed uint64) {
 	for _, err := range h.errs {
 		t.Error(err)
 	}
-	if h.most > 32 {
-		t.Errorf("seed %d: %d were on their way at once, the window is 32", seed, h.most)
+	if most := cmp.Or(window, MaxAdaptive); h.most > most {
+		t.Errorf("seed %d: %d were on their way at once, the window is %d", seed, h.most, most)
 	}
 	if n := h.state.Depth(); n != 0 {
 		t.Errorf("seed %d: %d are still owed", seed, n)
@@ -120,6 +122,36 @@ func checkOrder(t *testing.T, seed uint64, got []string) {
 		}
 		last = max(last, n)
 	}
+}
+
+// Without a window in the configuration it becomes as wide as the upstream bears, and a lost connection makes it narrower.
+func TestAdaptiveWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, h := newBroker(1), newHome()
+		b.calm = true
+		br, stop := start(t, b, h, func(c *Config) { c.Up.Window = 0 })
+		for range 20_000 {
+			h.publish("x")
+		}
+		time.Sleep(time.Minute)
+		if s := br.Status(); s.Confirmed != 20_000 || s.Window != MaxAdaptive {
+			t.Errorf("%d confirmed, window %d", s.Confirmed, s.Window)
+		}
+		b.mu.Lock()
+		b.mute = true
+		b.mu.Unlock()
+		for range 2000 {
+			h.publish("x")
+		}
+		time.Sleep(2 * silence)
+		if s := br.Status(); s.Window >= MaxAdaptive || s.State != Connected {
+			t.Errorf("%s behind a lost connection, window %d", s.State, s.Window)
+		}
+		if h.most > MaxAdaptive {
+			t.Errorf("%d were on their way", h.most)
+		}
+		stop()
+	})
 }
 
 // While the upstream is down nothing is held but by the log, and no message is given up.

@@ -38,7 +38,7 @@ type Up struct {
 	Key     string           `key:"key"`    // template of the partition or group key; default "${device}"
 	Format  string           `key:"format"` // event, structured or raw; default event
 
-	Window      int           `key:"window"`       // most messages on their way, unconfirmed; default 256
+	Window      int           `key:"window"`       // most messages on their way, unconfirmed; default: 1 to 1024, as the upstream confirms
 	WindowBytes int64         `key:"window_bytes"` // and most of their payload bytes; default 1 MiB
 	Batch       int           `key:"batch"`        // most messages handed over together; default 64
 	BatchBytes  int64         `key:"batch_bytes"`  // and most bytes; default 256 KiB
@@ -65,7 +65,6 @@ type Down struct {
 // Defaults of [Config].
 const (
 	DefaultTo          = "ep/v1/default/${gw}/up/${topic}"
-	DefaultWindow      = 256       // the measured knee of all brokers
 	DefaultWindowBytes = 1 << 20   // what an upstream that stalls may hold of the memory
 	DefaultBatch       = 64        //
 	DefaultBatchBytes  = 256 << 10 // one largest message
@@ -84,7 +83,6 @@ func (c Config) WithDefaults() Config {
 		or(&c.Up.To, DefaultTo)
 		or(&c.Up.Key, "${device}")
 		or(&c.Up.Format, string(mapping.Event))
-		or(&c.Up.Window, DefaultWindow)
 		or(&c.Up.WindowBytes, DefaultWindowBytes)
 		or(&c.Up.Batch, DefaultBatch)
 		or(&c.Up.BatchBytes, DefaultBatchBytes)
@@ -101,6 +99,14 @@ func (c Config) WithDefaults() Config {
 		}
 	}
 	return c
+}
+
+// Reach is how many messages may be on their way at the most.
+func (c *Config) Reach() int {
+	if c.Up.Window > 0 {
+		return c.Up.Window
+	}
+	return MaxAdaptive
 }
 
 func or[T comparable](v *T, def T) {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"edgepost/appliance/bridge/mapping"
 	"edgepost/appliance/message"
@@ -107,6 +108,8 @@ type Outgoing struct {
 
 	seq      uint64
 	size     int
+	sent     time.Time // handed to the connection
+	alone    bool      // when nothing else was on its way
 	answered atomic.Bool
 	state    outcome // the flight's
 }

@@ -175,9 +175,9 @@ func (e *Epoch) End() error {
 	return context.Cause(e.ctx)
 }
 
-// explain says what can help against an error that does not say it yet.
+// explain says what can help against an error that does not say it yet: of a temporary one the protocol may know more.
 func (e *Epoch) explain(err error) error {
-	if isType[*Error](err) || e.kind.Explain == nil {
+	if e.kind.Explain == nil || Classify(err).Class != Temporary {
 		return err
 	}
 	return e.kind.Explain(err)

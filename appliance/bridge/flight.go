@@ -6,7 +6,8 @@ package bridge
 // Invariant: the first one is unanswered, or there is none.
 type flight struct {
 	list  []*Outgoing
-	bytes int
+	open  int // unanswered ones
+	bytes int // of all
 }
 
 type outcome uint8
@@ -20,6 +21,7 @@ const (
 func (f *flight) add(o *Outgoing) {
 	f.list = append(f.list, o)
 	f.bytes += o.size
+	f.open++
 }
 
 // answer notes how one ended and returns what may be settled as delivered now: everything confirmed that has
@@ -29,6 +31,7 @@ func (f *flight) answer(o *Outgoing, how outcome) (settled []uint64) {
 		return nil
 	}
 	o.state = how
+	f.open--
 	for len(f.list) > 0 && f.list[0].state != unanswered {
 		first := f.list[0]
 		f.list[0] = nil

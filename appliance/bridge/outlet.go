@@ -23,6 +23,7 @@ type outlet struct {
 	queue  []queued
 	bytes  int // of queue
 	flight flight
+	window window
 	heard  time.Time // when the upstream answered last, or something was first on its way
 	stuck  bool      // a Deliver was refused, and Ready not called since
 	over   bool      // nothing is answered or taken any more
@@ -36,6 +37,14 @@ type queued struct {
 
 // errPaused ends a connection because somebody wished it.
 var errPaused = errors.New("paused")
+
+func newOutlet(b *Bridge, e *Epoch) *outlet {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := &outlet{b: b, e: e, ready: make(chan struct{}, 1), window: newWindow(b.cfg.Up.Window, b.window)}
+	b.window = l.window.size
+	return l
+}
 
 // run serves the connection until it ends.
 func (l *outlet) run(conn Conn) {
@@ -56,7 +65,7 @@ func (l *outlet) run(conn Conn) {
 // attach takes the subscription. Its messages may come before it returns.
 func (l *outlet) attach() error {
 	fresh := l.b.cfg.Up.Order == freshFirst
-	att, err := l.b.o.Home.Attach(l.e.ctx, l, courier.AttachOptions{Window: l.b.cfg.Up.Window, FreshFirst: fresh})
+	att, err := l.b.o.Home.Attach(l.e.ctx, l, courier.AttachOptions{Window: l.b.cfg.Reach(), FreshFirst: fresh})
 	l.mu.Lock()
 	l.att = att
 	l.mu.Unlock()
@@ -136,7 +145,9 @@ func (l *outlet) close() {
 	att := l.att
 	if len(l.flight.list) > 0 && !errors.Is(context.Cause(l.e.ctx), errPaused) {
 		l.b.blame(l.flight.list[0].seq, context.Cause(l.e.ctx))
+		l.window.shrink(time.Now(), time.Now())
 	}
+	l.b.width(l.window.size)
 	l.queue = nil
 	l.mu.Unlock()
 	l.b.book(true)
@@ -151,6 +162,10 @@ func (l *outlet) Deliver(d courier.Delivery) bool {
 	defer l.mu.Unlock()
 	size := sizeOf(d)
 	if l.over {
+		return false
+	}
+	if !l.window.fixed && l.heldLocked() >= l.window.size {
+		l.window.full, l.stuck = true, true
 		return false
 	}
 	if held := l.bytes + l.flight.bytes; held > 0 && int64(held+size) > l.b.cfg.Up.WindowBytes {
@@ -169,6 +184,9 @@ func (l *outlet) Flush() {
 	default:
 	}
 }
+
+// heldLocked is how many messages are on their way, or about to be.
+func (l *outlet) heldLocked() int { return len(l.queue) + l.flight.open }
 
 // Lost implements [courier.Link].
 func (l *outlet) Lost(why courier.Cause) {
@@ -294,7 +312,7 @@ func (l *outlet) takeSome(v *verdicts) (batch []*Outgoing, bytes int) {
 		l.queue[0] = queued{}
 		l.queue = l.queue[1:]
 		l.bytes -= size
-		o := &Outgoing{Msg: d.Msg, seq: d.Seq, size: size, Answered: l.answer}
+		o := &Outgoing{Msg: d.Msg, seq: d.Seq, size: size, Answered: l.answer, sent: time.Now(), alone: l.flight.open == 0}
 		if len(l.flight.list) == 0 {
 			l.heard = time.Now()
 		}
@@ -345,13 +363,17 @@ func (l *outlet) judge(v *verdicts, o *Outgoing, err error) error {
 	}
 	l.heard = time.Now()
 	if err == nil {
-		l.b.confirmed(o)
+		l.window.answered(l.heard, o.sent, o.alone)
+		l.b.confirmed(o, l.window.size)
 		v.acks = l.flight.answer(o, confirmed)
 		l.roomLocked(v)
 		return nil
 	}
 	switch c := Classify(err); {
 	case c.Class == Refused, c.Class == Rejected, c.Class == Doubtful && l.b.doubt(o):
+		if c.Class != Rejected { // it may have been for want of room
+			l.window.shrink(l.heard, o.sent)
+		}
 		l.refuseLocked(v, o, c)
 		return nil
 	default:
@@ -369,7 +391,8 @@ func (l *outlet) refuseLocked(v *verdicts, o *Outgoing, err *Error) {
 
 // roomLocked notes when what was refused for want of room may come again.
 func (l *outlet) roomLocked(v *verdicts) {
-	if l.stuck && int64(l.bytes+l.flight.bytes) <= l.b.cfg.Up.WindowBytes/2 {
+	wide := l.window.fixed || l.heldLocked()*4 <= l.window.size*3
+	if l.stuck && wide && int64(l.bytes+l.flight.bytes) <= l.b.cfg.Up.WindowBytes/2 {
 		l.stuck, v.ready = false, true
 	}
 }

@@ -50,6 +50,7 @@ type Status struct {
 	Holds   string    // why it sends nothing although it is connected; "" it does
 	RetryAt time.Time // when it is tried again; zero: not waiting
 	Rate    float64   // messages a second confirmed lately
+	Window  int       // messages that may be on their way, unconfirmed; 0: it sends none
 	Counters
 }
 
@@ -59,7 +60,7 @@ func (b *Bridge) Status() Status {
 	defer b.mu.Unlock()
 	s := Status{
 		Name: b.cfg.Name, Kind: b.cfg.Kind, State: b.mood.state, Since: b.mood.since, URL: b.mood.url, Error: b.mood.err, ErrorAt: b.mood.errAt,
-		RetryAt: b.mood.retryAt, Holds: b.mood.holds, Rate: b.speed.rate, Counters: b.counters,
+		RetryAt: b.mood.retryAt, Holds: b.mood.holds, Rate: b.speed.rate, Window: b.window, Counters: b.counters,
 	}
 	if s.State == Connected && b.mood.draining {
 		s.State = Draining
@@ -158,10 +159,18 @@ func (b *Bridge) sent(n, bytes int) {
 	b.budget.spend(time.Now(), int64(bytes))
 }
 
-func (b *Bridge) confirmed(o *Outgoing) {
+// width notes how wide the window is, for the status and the next connection.
+func (b *Bridge) width(size int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.window = size
+}
+
+func (b *Bridge) confirmed(o *Outgoing, window int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.counters.Confirmed++
+	b.window = window
 	b.doubtful = 0
 	delete(b.tries, o.seq)
 }

@@ -26,6 +26,7 @@ type bridgeJSON struct {
 	Owed      int64            `json:"owed"`
 	Bytes     int64            `json:"bytes"`
 	InFlight  int              `json:"in_flight"`
+	Window    int              `json:"window"`
 	OldestAge float64          `json:"oldest_age"` // seconds
 	Rate      float64          `json:"rate"`
 	ETA       *float64         `json:"eta"` // seconds
@@ -100,6 +101,9 @@ func bridgeShow() *command {
 		}
 		g.row("state", state)
 		waits := fmt.Sprintf("%d messages, about %d bytes, %d on their way", b.Owed, b.Bytes, b.InFlight)
+		if b.Window > 0 {
+			waits += fmt.Sprintf(" of %d at the most", b.Window)
+		}
 		if b.Owed > 0 {
 			waits += "; oldest " + b.oldest() + " old"
 		}

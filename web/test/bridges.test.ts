@@ -14,6 +14,11 @@ describe("bridges", () => {
         'the broker refuses user "gw": not Authorized; look at username, password_file or token_file',
         /user or password/,
       ],
+      ["NOT_FOUND - no queue 'q'; create it, or look at up.to and down.from", /not there/],
+      [
+        "the broker ends the connection at its start: EOF; is it STOMP there, with or without TLS as the scheme says?",
+        /hangs up/,
+      ],
       ["password_file: open /nowhere: no such file or directory", /missing/],
       ["no answer from broker.example within 30s: context deadline exceeded", /in time/],
       ["EOF", /broke/],

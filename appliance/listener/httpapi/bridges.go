@@ -22,6 +22,7 @@ type BridgeView struct {
 	Owed      int64          `json:"owed"`
 	Bytes     int64          `json:"bytes"` // of what is owed, about: by the average of messages stored lately
 	InFlight  int            `json:"in_flight"`
+	Window    int            `json:"window,omitempty"` // most that may be on their way now
 	OldestAge float64        `json:"oldest_age"`
 	Rate      float64        `json:"rate"` // messages a second confirmed lately
 	ETA       *float64       `json:"eta"`  // until nothing is owed, at that rate; null: unknown

@@ -17,7 +17,12 @@ export function Up({ b }: { b: BridgeView }) {
           [t("bridge.filters"), up.filters.join(", ")],
           [t("bridge.to"), up.to ?? ""],
           [t("bridge.sent"), `${n("sent")} · ${bytes(c.sent_bytes ?? 0, language.value)}`],
-          [t("bridge.flight"), count(b.in_flight, language.value)],
+          [
+            t("bridge.flight"),
+            b.window
+              ? t("bridge.flight.of", { n: count(b.in_flight, language.value), most: count(b.window, language.value) })
+              : count(b.in_flight, language.value),
+          ],
           [t("bridge.confirmed"), n("confirmed")],
           [t("bridge.refused"), n("refused")],
           [

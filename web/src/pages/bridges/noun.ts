@@ -16,6 +16,7 @@ export interface BridgeView {
   owed: number;
   bytes: number;
   in_flight: number;
+  window?: number; // most that may be on their way now
   oldest_age: number;
   rate: number;
   eta: number | null;
