@@ -63,9 +63,8 @@ type Courier struct {
 
 // place is where a subscription lives.
 type place struct {
-	s     *shard
-	id    uint64
-	owner string
+	s  *shard
+	id uint64
 }
 
 // counts are what the metrics tell. Each shard has its own: adding to what another core has just changed costs more than
@@ -261,7 +260,7 @@ func (c *Courier) shardOf(owner string) *shard {
 func (c *Courier) enter(s *shard, sub *subscription) {
 	c.dirMu.Lock()
 	defer c.dirMu.Unlock()
-	c.names[sub.spec.Name] = place{s: s, id: sub.id, owner: sub.spec.Owner}
+	c.names[sub.spec.Name] = place{s: s, id: sub.id}
 	c.byID[sub.id] = sub.spec.Name
 }
 

@@ -150,14 +150,14 @@ type AttachOptions struct {
 	AckTimeout time.Duration // a transmission unacknowledged for longer counts as a failed attempt; 0: never
 	AutoSettle bool          // the protocol has no acks: a message accepted by Deliver ends as "sent"
 
+	// FreshFirst has what is owed when the link comes go behind what comes afterwards, and only as much of it as
+	// [Filler.Backlog] allows.
+	FreshFirst bool
+
 	// Select are the filters of which one must select a message for this link to take it; none: it takes all.
 	// Others stay owed and wait for another selection or another link, without keeping up what follows. Not
 	// for a [Shared]. Nobody may change the slice afterwards.
 	Select []message.Filter
-
-	// FreshFirst has what is owed when the link comes go behind what comes afterwards, and only as much of it as
-	// [Filler.Backlog] allows.
-	FreshFirst bool
 }
 
 // Filler is an [Attachment] whose link asked for FreshFirst.

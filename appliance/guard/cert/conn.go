@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"os"
 )
 
 // Conn is a connection whose handshake is done. Waiting in Read needs little stack and no buffer. Like
@@ -52,7 +53,7 @@ func (c *Conn) Wait() error {
 		return nil
 	}
 	err := c.wait()
-	c.dry = false
+	c.dry = errors.Is(err, os.ErrDeadlineExceeded) // that brings nothing to read
 	return err
 }
 

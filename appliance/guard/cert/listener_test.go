@@ -278,6 +278,9 @@ func TestConnDeadline(t *testing.T) {
 		if n, err := server.Read(b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("%d, %v", n, err)
 		}
+		if !server.(*Conn).dry {
+			t.Error("who waits again after a deadline waits inside TLS, with a buffer")
+		}
 	}
 	_ = server.SetReadDeadline(time.Time{})
 	if _, err := client.Write([]byte("three")); err != nil {

@@ -142,6 +142,14 @@ type passed struct {
 	rest []byte // nil when it was read
 }
 
+// Bare is the connection itself, for who keeps it for long; nil while something is unread here.
+func (p *passed) Bare() net.Conn {
+	if len(p.rest) > 0 {
+		return nil
+	}
+	return p.Conn
+}
+
 // CloseWrite ends our direction; net/http asks for it.
 func (p *passed) CloseWrite() error {
 	if half, ok := p.Conn.(interface{ CloseWrite() error }); ok {

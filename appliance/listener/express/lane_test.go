@@ -416,8 +416,15 @@ func TestDescriptor(t *testing.T) {
 	if _, err := conn.(syscall.Conn).SyscallConn(); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a descriptor beside unread input: error %v", err)
 	}
+	wrapped := conn.(interface{ Bare() net.Conn })
+	if bare := wrapped.Bare(); bare != nil {
+		t.Error("the connection itself beside unread input")
+	}
 	if _, err := io.ReadFull(conn, make([]byte, len(request))); err != nil {
 		t.Fatal(err)
+	}
+	if _, ok := wrapped.Bare().(*net.TCPConn); !ok {
+		t.Errorf("the connection itself is a %T", wrapped.Bare())
 	}
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {

@@ -69,6 +69,9 @@ func New(conn net.Conn, b *Buffers) Input {
 	return in
 }
 
+// Raw is the connection's descriptor; nil when it has none. It is always the same, and may be asked for by any goroutine.
+func (in *Input) Raw() syscall.RawConn { return in.raw }
+
 // Fill waits for input and reads it behind what was not taken. An error may come with input.
 func (in *Input) Fill() error {
 	switch {

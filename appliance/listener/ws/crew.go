@@ -2,7 +2,6 @@ package ws
 
 import (
 	"errors"
-	"net"
 	"sync"
 	"syscall"
 )
@@ -62,7 +61,7 @@ func (c *crew) work() {
 	p := newPen()
 	for s := c.next(); s != nil; s = c.next() {
 		for s.compose(t) {
-			n, err := p.try(s.raw, t.out)
+			n, err := p.try(s.in.Raw(), t.out)
 			if err != nil {
 				s.broken(err)
 			} else if n < len(t.out) {
@@ -118,14 +117,4 @@ func (p *pen) try(raw syscall.RawConn, b []byte) (n int, err error) {
 	}
 	p.b = nil
 	return max(p.n, 0), err
-}
-
-// rawOf is the connection's descriptor for a pen; nil when there is none.
-func rawOf(conn net.Conn) syscall.RawConn {
-	if c, ok := conn.(syscall.Conn); ok {
-		if raw, err := c.SyscallConn(); err == nil {
-			return raw
-		}
-	}
-	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -52,22 +51,21 @@ const (
 type session struct {
 	h      *Handler
 	conn   net.Conn
-	raw    syscall.RawConn // of conn, for the crew; nil: it has none
 	name   string
 	remote netip.Addr
 	shown  string      // thumbprint of the client's certificate; "" none
 	early  *auth.Grant // what the upgrade request itself proved; nil when nothing
 
 	// Owned by the reader.
-	in         quiet.Input
-	begun      *fragments // of the message that is incomplete; nil: none is
-	welcomeNow bool       // early came with credentials: no hello is needed
-	hello      bool       // a hello was answered
-	first      bool       // the first object has come
-	farewell   bool       // the client's close frame has come
-	malformed  uint8
+	in         quiet.Input // its Raw is also the writer's: it stays the same
+	begun      *fragments  // of the message that is incomplete; nil: none is
+	respawns   int64       // when the respawns so far are paid for, on Handler.now
 	nextSub    int32
-	respawns   int64 // when the respawns so far are paid for, on Handler.now
+	malformed  uint8
+	welcomeNow bool // early came with credentials: no hello is needed
+	hello      bool // a hello was answered
+	first      bool // the first object has come
+	farewell   bool // the client's close frame has come
 
 	mu       sync.Mutex
 	wake     sync.Cond // the reader waits here: for room, and at the end for the writer
@@ -80,8 +78,7 @@ type session struct {
 	pubs     int // without an answer, and the bytes of their payloads
 	pubBytes int
 	refused  int
-	lastRead int64 // Handler.now
-	timer    *time.Timer
+	lastRead int64  // Handler.now
 	pong     []byte // the newest ping's payload, to be answered
 
 	writing   bool // the crew or a goroutine of its own writes; nobody else does
@@ -97,7 +94,12 @@ type session struct {
 }
 
 func (s *session) begin(conn net.Conn) {
-	s.conn, s.raw, s.in = conn, rawOf(conn), quiet.New(conn, s.h.input)
+	if w, ok := conn.(interface{ Bare() net.Conn }); ok { // what a lane in front of net/http wraps
+		if bare := w.Bare(); bare != nil {
+			conn = bare
+		}
+	}
+	s.conn, s.in = conn, quiet.New(conn, s.h.input)
 	_ = conn.SetReadDeadline(time.Now().Add(s.h.o.HelloTimeout)) // an error shows at the next read
 }
 
@@ -125,8 +127,7 @@ func (s *session) read() {
 func (s *session) next(err error) bool {
 	ok := len(s.in.Bytes()) == 0 || s.frames()
 	if ok && err != nil {
-		s.readFailed(err)
-		ok = false
+		ok = s.readFailed(err)
 	}
 	if !ok {
 		s.in.Drop()
@@ -318,21 +319,26 @@ func (s *session) closed(payload []byte) bool {
 	return false
 }
 
-// readFailed says goodbye to a client that was too slow with its hello.
-func (s *session) readFailed(err error) {
+// readFailed reports whether the session goes on: it does when the read's deadline was only that of tick. A
+// client that was too slow with its hello is said goodbye to.
+func (s *session) readFailed(err error) bool {
 	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() && !s.greeted() {
-		s.bye(codeHelloTimeout, "no hello in time", 0)
+	switch {
+	case !errors.As(err, &timeout) || !timeout.Timeout():
+		return false
+	case !s.greeted():
+		return s.bye(codeHelloTimeout, "no hello in time", 0)
 	}
+	return s.tick()
 }
 
-// tick pings a client that was silent for PingEvery, and ends the session PongTimeout later. It alone
-// watches the client after the welcome, so that a read needs no deadline of its own.
-func (s *session) tick() {
+// tick pings a client that was silent for PingEvery, and ends the session PongTimeout later; then it is false.
+// The reads' deadline calls it, so that no session needs a timer.
+func (s *session) tick() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
-		return
+		return false
 	}
 	if s.serving { // it is we who do not read
 		s.lastRead = s.h.now()
@@ -343,7 +349,7 @@ func (s *session) tick() {
 	case silent >= s.h.o.PingEvery+s.h.o.PongTimeout:
 		s.h.slow.Add(1)
 		s.byeLocked(codeStalled, "no answer to a ping", stalledRetry)
-		return
+		return false
 	case left <= 0:
 		left += s.h.o.PongTimeout
 		s.ping = true
@@ -354,7 +360,8 @@ func (s *session) tick() {
 			}
 		}
 	}
-	s.timer.Reset(left)
+	_ = s.conn.SetReadDeadline(time.Now().Add(left)) // fails on a closed connection only
+	return true
 }
 
 // open makes the session usable as g: a device gets its inbox, then the welcome is sent, then come
@@ -376,8 +383,7 @@ func (s *session) open(g *auth.Grant, id []byte) bool {
 	s.replyLocked(s.h.welcome(id, s.name))
 	if !s.closing {
 		s.lastRead = s.h.now()
-		_ = s.conn.SetReadDeadline(time.Time{})
-		s.timer = time.AfterFunc(s.h.o.PingEvery, s.tick)
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.h.o.PingEvery))
 	}
 	s.mu.Unlock()
 	if inbox != nil {
@@ -410,9 +416,6 @@ func (s *session) end() {
 	s.closeLocked(0, "")
 	links, why := s.links, s.whyLocked()
 	s.links = nil
-	if s.timer != nil {
-		s.timer.Stop()
-	}
 	s.mu.Unlock()
 	for _, l := range links {
 		l.att.Close(why)

@@ -104,7 +104,7 @@ func (s *session) closeLocked(code int, reason string) {
 func (s *session) startLocked() {
 	switch {
 	case s.writing || s.gone:
-	case s.raw != nil:
+	case s.in.Raw() != nil:
 		s.writing = true
 		s.h.crew.add(s)
 	default:
