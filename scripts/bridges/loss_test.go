@@ -65,6 +65,7 @@ type world struct {
 	all bool // the long run
 
 	from, n int
+	stored  int64 // what the bridge had stored before the scenario
 }
 
 // messages is how many go each way in each scenario: MESSAGES in the long run, where an outage ends with the broker's
@@ -182,6 +183,7 @@ func (w *world) back() {
 // run has the messages of one scenario flow: the second half of them only when what fails is failing.
 func (w *world) run(s scenario) (cell string) {
 	begin := time.Now()
+	w.stored = w.g.bridge().Counters["stored"]
 	first, half, end := w.from, w.from+w.n/2, w.from+w.n
 	var flow sync.WaitGroup
 	failing := make(chan struct{})
@@ -247,6 +249,9 @@ func (w *world) count(s scenario) (cell string) {
 	}
 	if again > 0 {
 		t.Errorf("in: %d messages are stored twice", again)
+	}
+	if took := w.g.bridge().Counters["stored"] - w.stored; lost > 0 && s.before == nil && took != int64(k+again) {
+		t.Errorf("in: the bridge stored and acknowledged %d messages, and %d are there", took, k+again) // whatever the broker forgets
 	}
 	return cell + fmt.Sprintf(", %d / %d |", lost, again)
 }

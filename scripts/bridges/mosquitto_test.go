@@ -74,7 +74,9 @@ func mqttWrite(t *testing.T, addr string, from, to int) {
 func mqttTell(t *testing.T, addr, body string) {
 	t.Helper()
 	c := paho.NewClient(mqttOptions(addr, "teller"))
-	c.Connect()
+	if token := c.Connect(); !token.WaitTimeout(time.Minute) || token.Error() != nil { // else it calls a message published that it lost
+		t.Fatalf("the broker does not take a connection: %v", token.Error())
+	}
 	defer c.Disconnect(100)
 	if token := c.Publish("ep/v1/home/any/down/lamp1/set", 1, false, body); !token.WaitTimeout(time.Minute) || token.Error() != nil {
 		t.Fatalf("the broker does not take a command: %v", token.Error())
