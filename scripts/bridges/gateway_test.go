@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -97,7 +96,7 @@ func secretFile(t *testing.T, secret string) string {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := brokers.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,21 +104,8 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// start starts the process and waits until it answers. A connection of another test may have taken its port, which is
-// among those that they are given.
+// start starts the process and waits until it answers.
 func (g *gateway) start() {
-	g.t.Helper()
-	for from := g.out.Len(); !g.started(); {
-		<-g.end
-		if !strings.Contains(g.out.String()[from:], "is in use by another program") {
-			g.t.Fatal("the gateway ended at its start")
-		}
-		g.addr, from = freeAddr(g.t), g.out.Len()
-	}
-}
-
-// started is false when the process has ended instead.
-func (g *gateway) started() bool {
 	g.t.Helper()
 	g.cmd = exec.Command(program, "serve", "-data", g.dir, "-config", g.file, "-http", g.addr, "-mqtt", "127.0.0.1:0", "-https", "off", "-mqtts", "off")
 	g.cmd.Stdout, g.cmd.Stderr = &g.out, &g.out
@@ -128,21 +114,18 @@ func (g *gateway) started() bool {
 	}
 	g.end = make(chan struct{})
 	go func(cmd *exec.Cmd, end chan struct{}) { _ = cmd.Wait(); close(end) }(g.cmd, g.end)
-	serves := false
 	wait(g.t, "the gateway answers", func() bool {
 		select {
 		case <-g.end:
-			return true
+			g.t.Fatal("the gateway ended at its start")
 		default:
 		}
 		r, err := http.Get("http://" + g.addr + "/healthz")
 		if err == nil {
 			r.Body.Close()
 		}
-		serves = err == nil && r.StatusCode == http.StatusOK
-		return serves
+		return err == nil && r.StatusCode == http.StatusOK
 	})
-	return serves
 }
 
 // signal ends the process and waits for it.

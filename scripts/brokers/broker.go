@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -89,10 +90,21 @@ func (b *Broker) Log() string {
 
 func (b *Broker) file(name string) string { return filepath.Join(b.dir, name) }
 
+// Listen listens on the loopback interface, on a free port that no outgoing connection is given (Linux takes those from
+// 32768 on): so it is still free for another process when the listener is closed.
+func Listen() (l net.Listener, err error) {
+	for range 100 {
+		if l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(22_000))); err == nil {
+			return l, nil
+		}
+	}
+	return nil, err
+}
+
 // listen chooses a free port for each protocol.
 func (b *Broker) listen(protocols ...string) error {
 	for _, p := range protocols {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := Listen()
 		if err != nil {
 			return err
 		}
