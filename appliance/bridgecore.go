@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,10 +119,15 @@ func (k *core) Bridges(ctx context.Context, g *auth.Grant) ([]httpapi.BridgeView
 		out = append(out, v.show(r))
 	}
 	for _, name := range k.bridges.orphans() {
-		v := k.view(ctx, bridge.Status{Name: name, State: bridge.Orphaned, Error: "no configuration has it any more; it owes what it owed until it is removed"})
-		out = append(out, v.show(nil))
+		out = append(out, k.orphan(ctx, name))
 	}
 	return out, nil
+}
+
+// orphan describes a bridge that is gone, and whose subscription is still there.
+func (k *core) orphan(ctx context.Context, name string) httpapi.BridgeView {
+	v := k.view(ctx, bridge.Status{Name: name, State: bridge.Orphaned, Error: "no configuration has it any more; it owes what it owed until it is removed"})
+	return v.show(nil)
 }
 
 // Bridge describes one.
@@ -130,6 +136,9 @@ func (k *core) Bridge(ctx context.Context, g *auth.Grant, name string) (httpapi.
 		return httpapi.BridgeView{}, err
 	}
 	r, err := k.bridges.find(name)
+	if err != nil && slices.Contains(k.bridges.orphans(), name) {
+		return k.orphan(ctx, name), nil
+	}
 	if err != nil {
 		return httpapi.BridgeView{}, err
 	}
@@ -149,30 +158,36 @@ func (k *core) PutBridge(ctx context.Context, g *auth.Grant, name string, table 
 	defer bs.change.Unlock()
 	r, err := bs.find(name)
 	switch {
-	case err == nil && r.file:
-		return v, false, message.Problemf(message.CodeForbidden, "bridge %q stands in the configuration file, which wins; change it there", name)
 	case err != nil && merge:
 		return v, false, err
 	case merge:
 		table = merged(tableOf(reflect.ValueOf(r.Config())), table)
 	}
-	cfg, err := bridgeOf(name, table)
-	if err != nil {
-		return v, false, err
-	}
-	meta, err := json.Marshal(tableOf(reflect.ValueOf(cfg)))
-	if err != nil {
-		return v, false, fmt.Errorf("encode bridge %s: %w", name, err)
-	}
-	if err := k.Health(); err != nil {
-		return v, false, err // what runs goes on
-	}
-	bs.halt(name)
-	if err := bs.start(ctx, cfg, meta); err != nil {
+	if err := bs.put(ctx, name, table); err != nil {
 		return v, false, err
 	}
 	v, err = k.Bridge(ctx, g, name)
 	return v, r == nil, err
+}
+
+// put makes a bridge or changes it; change is held.
+func (bs *bridges) put(ctx context.Context, name string, table map[string]any) error {
+	if r, err := bs.find(name); err == nil && r.file {
+		return message.Problemf(message.CodeForbidden, "bridge %q stands in the configuration file, which wins; change it there", name)
+	}
+	cfg, err := bridgeOf(name, table)
+	if err != nil {
+		return err
+	}
+	meta, err := json.Marshal(tableOf(reflect.ValueOf(cfg)))
+	if err != nil {
+		return fmt.Errorf("encode bridge %s: %w", name, err)
+	}
+	if err := bs.k.Health(); err != nil {
+		return err // what runs goes on
+	}
+	bs.halt(name)
+	return bs.start(ctx, cfg, meta)
 }
 
 // merged is a JSON merge patch (RFC 7396).

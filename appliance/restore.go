@@ -30,11 +30,12 @@ func carried() []string { return []string{"tls", "oauth"} }
 const (
 	aboutFile    = "about.json"
 	registerFile = "register"
+	bridgesFile  = "bridges.json"
 	configFile   = "edgepost.toml"
 )
 
-// Backup packs devices, groups, keys, users, certificates and the configuration's text, encrypted with the passphrase. Messages
-// are not in it.
+// Backup packs devices, groups, keys, users, bridges made over the API, certificates and the configuration's text, encrypted with
+// the passphrase. Messages are not in it, and no files that configurations name.
 func (k *core) Backup(ctx context.Context, g *auth.Grant, passphrase string) (b []byte, err error) {
 	defer func() { k.audited(ctx, g, "backup", "", err) }()
 	if err := admin(g); err != nil {
@@ -45,7 +46,11 @@ func (k *core) Backup(ctx context.Context, g *auth.Grant, passphrase string) (b 
 	if err != nil {
 		return nil, err
 	}
-	files := []backup.File{{Name: aboutFile, Data: about}, {Name: registerFile, Data: register}}
+	made, err := k.bridges.export(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("back up the bridges: %w", err)
+	}
+	files := []backup.File{{Name: aboutFile, Data: about}, {Name: registerFile, Data: register}, {Name: bridgesFile, Data: made}}
 	if k.configText != "" {
 		files = append(files, backup.File{Name: configFile, Data: []byte(k.configText)})
 	}
@@ -69,8 +74,8 @@ func (k *core) Backup(ctx context.Context, g *auth.Grant, passphrase string) (b 
 	return backup.Seal(passphrase, files)
 }
 
-// Restore replaces devices, groups, keys and users by those of a backup: they work at once. Its certificates and keys wait for the
-// next start. All connections and sessions of people and programs end.
+// Restore replaces devices, groups, keys and users by those of a backup, and makes its bridges: they work at once. Its certificates
+// and keys wait for the next start. All connections and sessions of people and programs end.
 func (k *core) Restore(ctx context.Context, g *auth.Grant, passphrase string, b []byte) (r httpapi.Restored, err error) {
 	defer func() { k.audited(ctx, g, "restore", "", err) }()
 	if err := admin(g); err != nil {
@@ -96,12 +101,17 @@ func (k *core) Restore(ctx context.Context, g *auth.Grant, passphrase string, b 
 	if r.Restart, err = k.keepForStart(files); err != nil {
 		return r, err
 	}
+	err = k.lag(k.reconcile(ctx))
 	for _, f := range files {
-		if f.Name == configFile {
+		switch f.Name {
+		case configFile:
 			r.Config = string(f.Data)
+		case bridgesFile:
+			var failed error
+			r.Bridges, r.Problems, failed = k.bridges.restore(ctx, f.Data)
+			err = errors.Join(err, failed)
 		}
 	}
-	err = k.lag(k.reconcile(ctx))
 	for _, p := range principals {
 		if user, ok := strings.CutPrefix(p, "user/"); ok {
 			k.desk.Sessions().EndOf(user, "")

@@ -16,16 +16,16 @@ import (
 type Class uint8
 
 const (
-	// Temporary: the connection or the upstream; it is tried again after a backoff, and no message is to blame.
+	// Temporary is of the connection or the upstream; it is tried again after a backoff, and no message is to blame.
 	Temporary Class = iota
-	// Doubtful: the upstream failed at this message, but may fail at every one (HTTP 500). It counts as a try of
+	// Doubtful says that the upstream failed at this message, but may fail at every one (HTTP 500). It counts as a try of
 	// the message only when others pass meanwhile.
 	Doubtful
-	// Refused: the upstream does not take this message now; another try may help.
+	// Refused says that the upstream does not take this message now; another try may help.
 	Refused
-	// Rejected: it will never take this message.
+	// Rejected says that it will never take this message.
 	Rejected
-	// Configuration: nothing helps before somebody changes something, here or upstream. It is still tried again,
+	// Configuration says that nothing helps before somebody changes something, here or upstream. It is still tried again,
 	// with the longest waits: the change may come from the other side.
 	Configuration
 )

@@ -26,7 +26,6 @@ type memHome struct {
 	stuck  bool
 	quota  int // of the backlog
 	turns  int // generation of the attachment
-	sent   []uint64
 	acked  map[uint64]bool
 	dead   map[uint64]string
 	down   []*message.Message // stored
@@ -208,14 +207,11 @@ type broker struct {
 	has      map[uint64]bool // by number
 	poison   map[string]error
 	down     bool
-	downFor  time.Duration
 	calm     bool // nothing fails any more
 	mute     bool // it takes what comes and answers nothing
 	conns    int
-	inflight int
 	feed     []fed // what it has for the gateway, kept until acknowledged
-	window   int
-	positive bool // it counts: positions instead of acknowledgements
+	positive bool  // it counts: positions instead of acknowledgements
 }
 
 type fed struct {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"edgepost/appliance/courier"
@@ -263,9 +264,7 @@ func (b *Bridge) stored(f *frame) {
 	b.counters.Repeated += f.repeated
 	b.counters.Looped += f.looped
 	b.counters.NotTaken += f.refused
-	for key, value := range f.positions {
-		b.positions[key] = value
-	}
+	maps.Copy(b.positions, f.positions)
 }
 
 // Pause ends the connection and keeps the bridge from making another. What matches waits in the log. The wish

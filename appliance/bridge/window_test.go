@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -121,7 +120,7 @@ func TestWindowBounds(t *testing.T) {
 				w.answered(now, now.Add(-time.Duration(rnd.Int64N(int64(3*time.Second)))), rnd.IntN(9) == 0)
 			}
 			if w.size < 1 || w.size > MaxAdaptive || w.base < 0 || w.count < 0 {
-				t.Fatal(fmt.Sprintf("seed %d, step %d: %+v", seed, step, w))
+				t.Fatalf("seed %d, step %d: %+v", seed, step, w)
 			}
 		}
 	}

@@ -85,7 +85,11 @@ func bridgeShow() *command {
 			return orElse(err, func() error { return call.printJSON(body) })
 		}
 		g := &grid{}
-		g.row("name", b.Name+" ("+b.Kind+", from "+map[string]string{"file": "the configuration file", "api": "the API"}[b.Source]+")")
+		name := b.Name
+		if from := map[string]string{"file": "the configuration file", "api": "the API"}[b.Source]; from != "" { // an orphan is from nowhere
+			name += " (" + b.Kind + ", from " + from + ")"
+		}
+		g.row("name", name)
 		state := b.State
 		if b.URL != "" && b.State != "paused" {
 			state += " " + b.URL

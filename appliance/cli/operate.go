@@ -53,7 +53,7 @@ func (c *call) passphrase(file string) (string, error) {
 
 func backupCommand() *command {
 	var file string
-	c := &command{name: "backup", args: "FILE", short: "write devices, groups, keys, users, certificates and the configuration, encrypted", flags: newFlags()}
+	c := &command{name: "backup", args: "FILE", short: "write devices, groups, keys, users, bridges, certificates and the configuration, encrypted", flags: newFlags()}
 	c.flags.StringVar(&file, "passphrase-file", "", "the passphrase is in `FILE`")
 	c.run = func(ctx context.Context, call *call) error {
 		phrase, err := call.passphrase(file)
@@ -75,10 +75,11 @@ func backupCommand() *command {
 
 func restoreCommand() *command {
 	var file string
-	c := &command{name: "restore", args: "FILE", short: "replace devices, groups, keys and users by those of a backup", flags: newFlags()}
+	c := &command{name: "restore", args: "FILE", short: "replace devices, groups, keys and users by those of a backup, and make its bridges", flags: newFlags()}
 	c.long = `
 They work at once, and everybody's connections and sessions end. Certificates are in place after a restart. Messages
-are not in a backup; inboxes of devices that it does not have end.`
+are not in a backup; inboxes of devices that it does not have end. Bridges made over the API are made or changed as the
+backup has them, and others stay; files that they name, such as password_file, are not in a backup.`
 	c.flags.StringVar(&file, "passphrase-file", "", "the passphrase is in `FILE`")
 	c.run = func(ctx context.Context, call *call) error {
 		phrase, err := call.passphrase(file)
@@ -94,15 +95,20 @@ are not in a backup; inboxes of devices that it does not have end.`
 			return err
 		}
 		var r struct {
-			Devices int  `json:"devices"`
-			Groups  int  `json:"groups"`
-			Keys    int  `json:"keys"`
-			Users   int  `json:"users"`
-			Restart bool `json:"restart"`
+			Devices  int      `json:"devices"`
+			Groups   int      `json:"groups"`
+			Keys     int      `json:"keys"`
+			Users    int      `json:"users"`
+			Bridges  int      `json:"bridges"`
+			Problems []string `json:"problems"`
+			Restart  bool     `json:"restart"`
 		}
 		body, err := cl.call(ctx, http.MethodPost, "/v1/restore", map[string]any{"passphrase": phrase, "backup": b}, &r)
 		if err != nil {
 			return err
+		}
+		for _, p := range r.Problems {
+			call.note("not restored: " + p)
 		}
 		if r.Restart {
 			call.note("restart the appliance: its certificates are in place then")
@@ -110,7 +116,7 @@ are not in a backup; inboxes of devices that it does not have end.`
 		if call.json {
 			return call.printJSON(body)
 		}
-		return call.print(fmt.Sprintf("restored %d devices, %d groups, %d keys and %d users\n", r.Devices, r.Groups, r.Keys, r.Users))
+		return call.print(fmt.Sprintf("restored %d devices, %d groups, %d keys, %d users and %d bridges\n", r.Devices, r.Groups, r.Keys, r.Users, r.Bridges))
 	}
 	return c
 }

@@ -34,6 +34,9 @@ func TestLifeOfABridge(t *testing.T) {
 	if list, _ := g.run("bridge", "list"); !strings.Contains(list, "orphaned") || !strings.Contains(list, "10") {
 		t.Errorf("a bridge that left the file: %s", list)
 	}
+	if s := g.bridge(); s.State != "orphaned" || s.Owed != 10 {
+		t.Errorf("a bridge that left the file, alone: %+v", s)
+	}
 	g.stop()
 	g.configure(text)
 	g.start()

@@ -20,6 +20,7 @@ func TestBackupAndRestore(t *testing.T) {
 	old.must(nil, "group", "add", "hall")
 	old.must(nil, "group", "join", "hall", "lamp1")
 	key := old.addKey("root", "-admin", "-publish", "#")
+	old.api(key).want(t, 201, nil, "PUT", "/v1/bridges/central", []byte(`{"kind":"webhook","urls":["http://127.0.0.1:1"],"up":{"filters":["device/+/out/#"]}}`))
 	old.must(nil, "device", "add", "lamp2", "-profile", "tasmota", "-label", "灯")
 	phrase, file := filepath.Join(t.TempDir(), "phrase"), filepath.Join(t.TempDir(), "old.backup")
 	if err := os.WriteFile(phrase, []byte("several words together\n"), 0o600); err != nil {
@@ -51,7 +52,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	g.api(goneKey).publish(t, "device/stranger/in/x", "still there")
 	link.msg(t)
-	if out := g.must(nil, "restore", file, "-passphrase-file", phrase); out != "restored 2 devices, 1 groups, 1 keys and 1 users\n" {
+	if out := g.must(nil, "restore", file, "-passphrase-file", phrase); out != "restored 2 devices, 1 groups, 1 keys, 1 users and 1 bridges\n" {
 		t.Errorf("restore printed %q", out)
 	}
 	var ended error
@@ -64,6 +65,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("the connection of a device that is no more: %v", ended)
 	}
 	root := g.api(key)
+	restoredBridge(t, root)
 	s := root.publish(t, "group/hall/in/set", "on")
 	if s.Subscriptions != 1 {
 		t.Errorf("the restored group has %d subscriptions", s.Subscriptions)
@@ -80,6 +82,19 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("lamp1 receives %+v", m)
 	}
 	restoredPeople(t, g)
+}
+
+// restoredBridge looks at what was made over the API.
+func restoredBridge(t *testing.T, root *api) {
+	t.Helper()
+	var made struct {
+		Source string
+		Config struct{ Kind string }
+	}
+	root.want(t, 200, &made, "GET", "/v1/bridges/central", nil)
+	if made.Source != "api" || made.Config.Kind != "webhook" {
+		t.Errorf("the bridge made over the API is %+v", made)
+	}
 }
 
 // restoredPeople signs in as who was backed up, and asks over HTTP what the command line did.

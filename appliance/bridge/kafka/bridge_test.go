@@ -351,7 +351,9 @@ func TestOptions(t *testing.T) {
 		{map[string]string{"start": "middle"}, "ep.down", "options.start"},
 		{map[string]string{"down_key": "${device}"}, "ep.down", "options.down_key"},
 		{map[string]string{"token_url": "http://far.example/token"}, "ep.down", "options.token_url"},
-		{nil, "ep down", "down.from[0]"}, {nil, "ep.down:x", "down.from[0]"}, {nil, strings.Repeat("x", 250), "down.from[0]"},
+		{nil, "ep down", "down.from[0]"},
+		{nil, "ep.down:x", "down.from[0]"},
+		{nil, strings.Repeat("x", 250), "down.from[0]"},
 	} {
 		conf := config()
 		conf.Options, conf.Down.From = c.options, []string{c.from}

@@ -62,7 +62,7 @@ func (c *conn) describe(ctx context.Context, topics []string) (map[string]kmsg.M
 	}
 	req := kmsg.NewPtrMetadataRequest()
 	for _, t := range topics {
-		req.Topics = append(req.Topics, kmsg.MetadataRequestTopic{Topic: kmsg.StringPtr(t)})
+		req.Topics = append(req.Topics, kmsg.MetadataRequestTopic{Topic: new(t)})
 	}
 	res, err := req.RequestWith(ctx, c.client)
 	if err != nil {

@@ -151,7 +151,7 @@ func TestDownReadsANewTopicFromItsStart(t *testing.T) {
 	defer client.Close()
 	del := kmsg.NewPtrDeleteTopicsRequest()
 	name := kmsg.NewDeleteTopicsRequestTopic()
-	name.Topic = kmsg.StringPtr("ep.down")
+	name.Topic = new("ep.down")
 	del.TopicNames, del.Topics = []string{"ep.down"}, append(del.Topics, name)
 	if _, err := del.RequestWith(t.Context(), client); err != nil {
 		t.Fatal(err)

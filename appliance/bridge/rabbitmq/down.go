@@ -83,7 +83,7 @@ func (c *conn) declare(ch *amqp.Channel, queue string) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range strings.Fields(keys) {
+	for key := range strings.FieldsSeq(keys) {
 		if err := ch.QueueBind(queue, key, c.d.c.Options["exchange"], false, nil); err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ var watching = []works{
 	{"GET /v1/config", "/v1/config", "", 200, "Settings", `{"settings":[{"key":"http.addr","value":":8088","origin":"line 3"}]}`},
 	{"POST /v1/config/validate", "/v1/config/validate", "a = 1", 200, "CheckConfig a = 1", `{"ok":false,"mistakes":[{"line":1,"key":"a","detail":"unknown"}]}`},
 	{"POST /v1/backup", tlsHost + "/v1/backup", `{"passphrase":"p"}`, 200, "Backup p", "sealed"},
-	{"POST /v1/restore", tlsHost + "/v1/restore", `{"passphrase":"p","backup":"c2VhbGVk"}`, 200, "Restore p sealed", `{"devices":3,"groups":0,"keys":0,"users":1,"restart":true}`},
+	{"POST /v1/restore", tlsHost + "/v1/restore", `{"passphrase":"p","backup":"c2VhbGVk"}`, 200, "Restore p sealed", `{"devices":3,"groups":0,"keys":0,"users":1,"bridges":0,"restart":true}`},
 	{"GET /v1/diagnostics", "/v1/diagnostics", "", 200, "Diagnose", "a bundle"},
 	{"PUT /v1/gateway", "/v1/gateway", `{"name":"hall"}`, 204, "SetName hall", ""},
 	{"GET /v1/issuers", "/v1/issuers", "", 200, "IssuerList", `{"issuers":[{"name":"corp","iss":"https://id.example","aud":null,"algs":null,"keys":"https://id.example/keys"}]}`},

@@ -41,8 +41,10 @@ type Issuer struct {
 // Restored is what a restored backup brought.
 type Restored struct {
 	registry.Census
-	Restart bool   `json:"restart"`          // certificates and keys are in place after the next start
-	Config  string `json:"config,omitempty"` // the text of the configuration that the gateway had; it is not put in force
+	Bridges  int      `json:"bridges"`            // made over the API
+	Problems []string `json:"problems,omitempty"` // why others of them are not restored
+	Restart  bool     `json:"restart"`            // certificates and keys are in place after the next start
+	Config   string   `json:"config,omitempty"`   // the text of the configuration that the gateway had; it is not put in force
 }
 
 // Operation is what administrators look at and change beside messages and principals.

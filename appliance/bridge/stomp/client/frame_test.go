@@ -74,8 +74,10 @@ func TestContentLength(t *testing.T) {
 		text bool
 		want string
 	}{
-		{"hi", true, "SEND\na:\\c\n\nhi\x00"}, {"hi", false, "SEND\na:\\c\ncontent-length:2\n\nhi\x00"},
-		{"h\x00", true, "SEND\na:\\c\ncontent-length:2\n\nh\x00\x00"}, {"", false, "SEND\na:\\c\n\n\x00"},
+		{"hi", true, "SEND\na:\\c\n\nhi\x00"},
+		{"hi", false, "SEND\na:\\c\ncontent-length:2\n\nhi\x00"},
+		{"h\x00", true, "SEND\na:\\c\ncontent-length:2\n\nh\x00\x00"},
+		{"", false, "SEND\na:\\c\n\n\x00"},
 	} {
 		f := Frame{Command: "SEND", headers: []header{{"a", ":"}}, Body: []byte(c.body), Text: c.text}
 		if got := string(f.append(nil)); got != c.want {

@@ -11,7 +11,7 @@ const known: [RegExp, string][] = [
   [/write the name in the certificate into urls/, "reason.bridge-name"],
   [/look at the upstream's certificate and at this gateway's clock/, "reason.bridge-certificate"],
   [/the port does not speak TLS/, "reason.bridge-plain"],
-  [/refused the TLS connection/, "reason.bridge-client-certificate"],
+  [/refuses the TLS connection/, "reason.bridge-client-certificate"],
   [/refuses user|username, password_file or token_file/, "reason.bridge-password"],
   [/look at its access rules|access rules forbid it/, "reason.bridge-rules"],
   [/create it, or look at/, "reason.bridge-missing"],

@@ -90,6 +90,8 @@ interface Restored {
   groups: number;
   keys: number;
   users: number;
+  bridges: number;
+  problems?: string[];
   restart: boolean;
   config?: string;
 }
@@ -159,9 +161,10 @@ function Done({ done: d }: { done: Restored }) {
   return (
     <div class="stack" role="status">
       <Banner mood="calm" icon="check">
-        {t("restore.done", { devices: d.devices, groups: d.groups, keys: d.keys, users: d.users })}{" "}
+        {t("restore.done", { devices: d.devices, groups: d.groups, keys: d.keys, users: d.users, bridges: d.bridges })}{" "}
         {d.restart && t("restore.restart")}
       </Banner>
+      {d.problems && <Banner mood="bad">{d.problems.join("; ")}</Banner>}
       {d.config && (
         <>
           <p class="soft">{t("restore.config")}</p>
