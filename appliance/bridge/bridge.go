@@ -58,6 +58,7 @@ type Bridge struct {
 	kind   Kind
 	o      Options
 	dialer Dialer
+	shows  *credentials
 	up     *mapping.Up
 	down   *mapping.Down // nil: nothing comes in
 	urls   []*url.URL
@@ -111,7 +112,7 @@ func New(cfg Config, kind Kind, o Options) (*Bridge, error) {
 	o.Here.Bridge = cfg.Name
 	o.Log = o.Log.With("bridge", cfg.Name)
 	b := &Bridge{cfg: cfg, kind: kind, o: o, tries: make(map[uint64]*try), changed: make(chan struct{})}
-	b.mood.state, b.budget = Waiting, newBudget(&cfg.Up)
+	b.mood.state, b.budget, b.shows = Waiting, newBudget(&cfg.Up), &credentials{c: &b.cfg}
 	var err error
 	if b.dialer, err = kind.Dialer(cfg, o.Here); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", cfg.Name, err)
@@ -230,6 +231,7 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (progress bool, err er
 		return false, err
 	}
 	e := NewEpoch(ctx, &b.kind, &b.cfg, u)
+	e.credentials = b.shows
 	if b.down != nil {
 		in := newIntake(e, b)
 		e.Inlet = in
@@ -273,7 +275,7 @@ func (b *Bridge) Probe(ctx context.Context) (string, error) {
 	var failed error
 	for _, u := range b.urls {
 		e := NewEpoch(ctx, &b.kind, &b.cfg, u)
-		e.Probe = true
+		e.Probe, e.credentials = true, b.shows
 		_, err := e.Dial(b.dialer)
 		_ = e.End() // there is nothing to say: it was opened, or not
 		if err == nil {

@@ -26,6 +26,7 @@ type Config struct {
 	KeyFile      string `key:"key_file"`      // … and its key
 	ServerName   string `key:"server_name"`   // the name in the upstream's certificate; default: the host of the address
 
+	Token   Token             `key:"token"`
 	Up      Up                `key:"up"`
 	Down    Down              `key:"down"`
 	Options map[string]string `key:"options"` // of the connector
@@ -79,6 +80,9 @@ const (
 
 // WithDefaults returns the configuration with every zero field that has a default set.
 func (c Config) WithDefaults() Config {
+	if c.Username == "" && c.Token.URL != "" {
+		c.Username = c.Token.ClientID // where a name is shown, too, it is mostly this one
+	}
 	if len(c.Up.Filters) > 0 {
 		or(&c.Up.To, DefaultTo)
 		or(&c.Up.Key, "${device}")
@@ -160,6 +164,7 @@ func (c *Config) Check(kinds []Kind, mistake Mistake) {
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		mistake("cert_file", "cert_file and key_file belong together")
 	}
+	c.checkToken(mistake)
 	if c.PasswordFile != "" && c.TokenFile != "" {
 		mistake("token_file", "there is one of password_file and token_file, not both")
 	}

@@ -26,4 +26,8 @@
 //
 // Each connection is an epoch: when anything fails it is thrown away, and another is dialled after a backoff with
 // full jitter, at the next of the bridge's addresses. Errors say what can help: see [Class].
+//
+// An access token of an authorization server ([Token]) is asked for when a connection needs it, kept until shortly before
+// its end, and replaced when the upstream refuses it. Kafka and RabbitMQ are shown the newer one on the standing
+// connection; others may end it with the old one, and the next connection shows the newer.
 package bridge

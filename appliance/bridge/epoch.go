@@ -24,13 +24,14 @@ type Epoch struct {
 	Probe  bool   // only look: take no session over, receive nothing, change nothing
 	Up     bool   // messages will be sent
 	Inlet  Inlet  // takes what comes; nil when nothing is to
-	Secret string // password or token, read anew; "" none
+	Secret string // password or token, as it was when the epoch was dialled; "" none
 
-	kind   *Kind
-	c      *Config
-	ctx    context.Context // ends with the epoch; its cause is the reason
-	cancel context.CancelCauseFunc
-	work   sync.WaitGroup
+	kind        *Kind
+	c           *Config
+	credentials *credentials
+	ctx         context.Context // ends with the epoch; its cause is the reason
+	cancel      context.CancelCauseFunc
+	work        sync.WaitGroup
 
 	mu      sync.Mutex    // guards what follows
 	closers []func()      // called at the end, the last one first
@@ -39,7 +40,7 @@ type Epoch struct {
 
 // NewEpoch begins an epoch that ends with ctx at the latest.
 func NewEpoch(ctx context.Context, kind *Kind, c *Config, u *url.URL) *Epoch {
-	e := &Epoch{URL: u, Up: len(c.Up.Filters) > 0, kind: kind, c: c}
+	e := &Epoch{URL: u, Up: len(c.Up.Filters) > 0, kind: kind, c: c, credentials: &credentials{c: c}}
 	e.ctx, e.cancel = context.WithCancelCause(ctx)
 	return e
 }
@@ -50,7 +51,7 @@ func (e *Epoch) Dial(d Dialer) (Conn, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, dialTimeout)
 	defer cancel()
 	var err error
-	if e.Secret, err = e.c.Secret(); err != nil {
+	if e.Secret, err = e.credentials.get(ctx); err != nil {
 		return nil, err
 	}
 	conn, err := d.Dial(ctx, e)
@@ -176,9 +177,13 @@ func (e *Epoch) End() error {
 }
 
 // explain says what can help against an error that does not say it yet: of a temporary one the protocol may know more.
+// What somebody has to change may be the rights of a token, so another one is shown next.
 func (e *Epoch) explain(err error) error {
-	if e.kind.Explain == nil || Classify(err).Class != Temporary {
-		return err
+	if e.kind.Explain != nil && Classify(err).Class == Temporary {
+		err = e.kind.Explain(err)
 	}
-	return e.kind.Explain(err)
+	if Classify(err).Class == Configuration {
+		e.credentials.forget()
+	}
+	return err
 }

@@ -32,6 +32,7 @@ func Kind() bridge.Kind {
 		Options: []bridge.Option{
 			{Name: "destination", Help: "queue or topic; default queue", Default: "queue", OneOf: []string{"queue", "topic"}},
 			{Name: "prefix", Help: "of an event's attributes: cloudEvents: or cloudEvents_ (JMS); default cloudEvents:", Default: mapping.Colon, OneOf: []string{mapping.Colon, mapping.Underscore}},
+			{Name: "mechanism", Help: "xoauth2 shows a token as such; default: plain, a token in place of the password", Default: "plain", OneOf: []string{"plain", "xoauth2"}},
 			{Name: "container_id", Help: "default edgepost-<gateway>-<bridge>; a durable subscription belongs to it", Default: "edgepost-${gw}-${bridge}", Template: true},
 		},
 	}
@@ -54,9 +55,9 @@ func (d *dialer) Dial(ctx context.Context, e *bridge.Epoch) (bridge.Conn, error)
 		o.ContainerID = "" // a random one: another of the same name would be taken over
 	}
 	switch {
-	case d.c.TokenFile != "":
+	case d.c.Options["mechanism"] == "xoauth2":
 		o.SASLType = amqp.SASLTypeXOAUTH2(d.c.Username, e.Secret, 64<<10)
-	case d.c.Username != "":
+	case d.c.Username != "" || d.c.Bearer(): // whose user the token tells
 		o.SASLType = amqp.SASLTypePlain(d.c.Username, e.Secret)
 	case d.c.CertFile != "":
 		o.SASLType = amqp.SASLTypeExternal("")

@@ -43,10 +43,6 @@ func Kind() bridge.Kind {
 		Headers: true, Up: true, Down: true, MustAddress: "ep.up", Check: check, Open: open, Explain: explain,
 		Options: []bridge.Option{
 			{Name: "mechanism", Help: "plain, scram-sha-256, scram-sha-512 or oauthbearer; default: oauthbearer with a token, plain with a password", OneOf: []string{"plain", "scram-sha-256", "scram-sha-512", "oauthbearer"}},
-			{Name: "token_url", Help: "an authorization server's token endpoint, for oauthbearer: asked with client_id and client_secret_file"},
-			{Name: "client_id", Help: "of the authorization server"},
-			{Name: "client_secret_file", Help: "of the authorization server"},
-			{Name: "scope", Help: "of the token, separated by spaces"},
 			{Name: "compression", Help: "none, gzip, snappy, lz4 or zstd; default snappy", Default: "snappy", OneOf: slices.Sorted(maps.Keys(codecs()))},
 			{Name: "max_message", Help: "bytes of a batch; default 1000012, as the brokers' (message.max.bytes)", Default: "1000012", Least: 1024, Most: readLimit},
 			{Name: "down_key", Help: "take only records with this key, such as ${gw}, from its partition", Template: true},
@@ -61,22 +57,18 @@ func check(c *bridge.Config, mistake bridge.Mistake) {
 			mistake("down.from["+strconv.Itoa(i)+"]", "%s", err)
 		}
 	}
-	if name, err := checkLogin(c); err != nil {
-		mistake("options."+name, "%s", err)
-	}
+	checkLogin(c, mistake)
 }
 
 func open(c *bridge.Config, here mapping.Here) (bridge.Dialer, error) {
-	t, err := tokensOf(c)
-	return &dialer{c: c, here: here, topic: topicOf(c.OneAddress(here)), tokens: t}, err
+	return &dialer{c: c, here: here, topic: topicOf(c.OneAddress(here))}, nil
 }
 
 // dialer implements [bridge.Dialer].
 type dialer struct {
 	c      *bridge.Config
 	here   mapping.Here
-	topic  string // what all messages go to; "" when they have topics of their own
-	tokens tokens
+	topic  string      // what all messages go to; "" when they have topics of their own
 	single atomic.Bool // a batch was too large for the broker: the next connections send one by one, so that only the culprit fails
 }
 
@@ -89,7 +81,7 @@ func (d *dialer) Dial(ctx context.Context, e *bridge.Epoch) (bridge.Conn, error)
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ProducerBatchMaxBytes(int32(d.c.Number("max_message"))), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(mostWaiting),
 		kgo.ProducerBatchCompression(codecs()[d.c.Options["compression"]], kgo.NoCompression()),
 	}
-	if m := d.mechanism(e.Secret); m != nil {
+	if m := d.mechanism(e); m != nil {
 		opts = append(opts, kgo.SASL(login{m}))
 	}
 	client, err := kgo.NewClient(opts...)

@@ -4,6 +4,7 @@ package kafka
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -326,8 +327,10 @@ func TestCredentials(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else if mechanism != "" {
-				if name, err := checkLogin(c); name != "mechanism" || !strings.Contains(err.Error(), "needs username and password_file") {
-					t.Errorf("%s without a password: %v", mechanism, err)
+				said := ""
+				checkLogin(c, func(key, format string, args ...any) { said = key + ": " + fmt.Sprintf(format, args...) })
+				if said != "options.mechanism: "+mechanism+" needs username and password_file" {
+					t.Errorf("%s without a password: %q", mechanism, said)
 				}
 				continue
 			}
@@ -346,11 +349,11 @@ func TestOptions(t *testing.T) {
 	}{
 		{nil, "ep.down", ""},
 		{map[string]string{"mechanism": "kerberos"}, "ep.down", "options.mechanism"},
+		{map[string]string{"mechanism": "oauthbearer"}, "ep.down", "options.mechanism"},
 		{map[string]string{"compression": "rar"}, "ep.down", "options.compression"},
 		{map[string]string{"max_message": "many"}, "ep.down", "options.max_message"},
 		{map[string]string{"start": "middle"}, "ep.down", "options.start"},
 		{map[string]string{"down_key": "${device}"}, "ep.down", "options.down_key"},
-		{map[string]string{"token_url": "http://far.example/token"}, "ep.down", "options.token_url"},
 		{nil, "ep down", "down.from[0]"},
 		{nil, "ep.down:x", "down.from[0]"},
 		{nil, strings.Repeat("x", 250), "down.from[0]"},

@@ -111,7 +111,7 @@ func (c *conn) channel(ctx context.Context, way string) (_ *amqp.Channel, b *bou
 		Properties: amqp.NewConnectionProperties(), SASL: []amqp.Authentication{&amqp.PlainAuth{Username: o.Username, Password: c.e.Secret}},
 	}
 	conf.Properties.SetClientConnectionName("edgepost " + c.d.here.Gateway + " " + o.Name + " " + way)
-	if o.Username == "" && o.CertFile != "" {
+	if o.Username == "" && o.CertFile != "" && !o.Bearer() {
 		conf.SASL = []amqp.Authentication{&amqp.ExternalAuth{}}
 	}
 	wire, err := c.e.Connect(ctx)
@@ -124,6 +124,7 @@ func (c *conn) channel(ctx context.Context, way string) (_ *amqp.Channel, b *bou
 		return nil, nil, nil, refusal(err, o.Username)
 	}
 	c.e.OnEnd(func() { _ = client.CloseDeadline(time.Now().Add(farewell)) }) // the peer may be gone
+	c.e.OnRenewal(func(token string) error { return client.UpdateSecret(token, "a newer token") })
 	ch, err := client.Channel()
 	if err != nil {
 		return nil, nil, nil, err

@@ -159,11 +159,14 @@ func (c *conn) probe(ctx context.Context) error {
 
 // do makes the request and says what the answer means.
 func (c *conn) do(r *http.Request) error {
+	secret, err := c.e.Credential(r.Context())
 	switch {
-	case c.c.TokenFile != "":
-		r.Header.Set("Authorization", "Bearer "+c.e.Secret)
+	case err != nil:
+		return err
+	case c.c.Bearer():
+		r.Header.Set("Authorization", "Bearer "+secret)
 	case c.c.Username != "":
-		r.SetBasicAuth(c.c.Username, c.e.Secret)
+		r.SetBasicAuth(c.c.Username, secret)
 	}
 	r.Header.Set("User-Agent", "edgepost")
 	a, err := c.client.Do(r)
