@@ -121,11 +121,12 @@ func (s *shard) room(sub *subscription, window int) int {
 
 func (s *shard) attach(a *attachment) {
 	sub := a.sub
-	if sub.connected() && (sub.spec.Kind != Shared || sub.pull) {
+	if sub.connected() && (sub.spec.Kind != Shared || sub.pull != nil) {
 		s.lose(sub, TakenOver)
 	}
 	sub.links = append(sub.links, a)
-	sub.changed, sub.used = s.c.ob.Wall(), s.c.ob.Age()
+	sub.stamp(s.c.ob.Wall())
+	sub.used = s.c.ob.Age()
 	if len(sub.links) == 1 {
 		window := a.o.Window
 		if sub.spec.Kind == Shared {
@@ -217,7 +218,7 @@ func (s *shard) nack(sub *subscription, seq uint64, delay time.Duration, reason 
 	case delivery.Exhausted:
 		s.settle(sub, seq, message.Dead, fails+1, reason)
 	case delivery.Retry:
-		sub.order.Take(seq)
+		sub.pull.took(seq)
 	case delivery.Withdrawn: // settled below
 	}
 	s.withdrawn(sub)
@@ -347,27 +348,28 @@ func (s *shard) fetch(sub *subscription, f *fetch, name string) {
 		f.answer <- fetched{err: noSubscription(name)}
 		return
 	}
-	if !sub.pull {
+	if sub.pull == nil {
 		if sub.connected() {
 			s.lose(sub, TakenOver)
 		}
-		sub.pull = true
-		sub.changed = s.c.ob.Wall()
+		sub.pull = new(puller)
+		sub.stamp(s.c.ob.Wall())
 		sub.state.Open(0)
 	}
 	sub.used = s.c.ob.Age()
-	sub.waits = append(sub.waits, f)
+	sub.pull.waits = append(sub.pull.waits, f)
 	s.serve(sub, time.Now())
 	s.schedule(sub)
 }
 
 func (s *shard) forget(sub *subscription, f *fetch) {
-	if sub == nil {
+	if sub == nil || sub.pull == nil {
 		return
 	}
-	for i, w := range sub.waits {
+	p := sub.pull
+	for i, w := range p.waits {
 		if w == f {
-			sub.waits = append(sub.waits[:i:i], sub.waits[i+1:]...)
+			p.waits = append(p.waits[:i:i], p.waits[i+1:]...)
 			return
 		}
 	}
@@ -375,9 +377,9 @@ func (s *shard) forget(sub *subscription, f *fetch) {
 
 // serve answers the readers that wait, first come first served.
 func (s *shard) serve(sub *subscription, now time.Time) {
-	age := s.c.ob.Age()
-	for len(sub.waits) > 0 {
-		f := sub.waits[0]
+	p, age := sub.pull, s.c.ob.Age()
+	for p != nil && len(p.waits) > 0 {
+		f := p.waits[0]
 		var list []Delivery
 		for len(list) < f.max {
 			d, ok := s.next(sub, now, age)
@@ -386,13 +388,13 @@ func (s *shard) serve(sub *subscription, now time.Time) {
 			}
 			s.count.sent.Add(1)
 			s.sent(sub, d, now, now.Add(LeaseTime))
-			sub.order.Sent(d.Seq)
+			p.order.Sent(d.Seq)
 			list = append(list, d)
 		}
 		if len(list) == 0 {
 			return
 		}
-		sub.waits = sub.waits[1:]
+		p.waits = p.waits[1:]
 		f.answer <- fetched{list: list}
 	}
 }
@@ -436,7 +438,10 @@ func (s *shard) acknowledge(sub *subscription, a Acks) (out AckResult) {
 		count(id, s.ack(sub, place(id)))
 	}
 	if !a.UpTo.IsZero() {
-		seqs := sub.order.TakeUpTo(place(a.UpTo))
+		var seqs []uint64
+		if sub.pull != nil {
+			seqs = sub.pull.order.TakeUpTo(place(a.UpTo))
+		}
 		if seqs == nil {
 			count(a.UpTo, false)
 		}

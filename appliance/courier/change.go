@@ -210,14 +210,16 @@ func (s *shard) lose(sub *subscription, why Cause) {
 		}
 		sub.left = why.String()
 	}
-	for _, f := range sub.waits {
-		f.answer <- fetched{err: lostProblem(why)}
+	if sub.pull != nil {
+		for _, f := range sub.pull.waits {
+			f.answer <- fetched{err: lostProblem(why)}
+		}
 	}
-	sub.links, sub.held = nil, nil
-	sub.waits, sub.pull, sub.order = nil, false, Window{}
+	sub.links, sub.held, sub.pull = nil, nil, nil
 	sub.state.Close()
 	s.withdrawn(sub)
-	sub.changed, sub.used = s.c.ob.Wall(), s.c.ob.Age()
+	sub.stamp(s.c.ob.Wall())
+	sub.used = s.c.ob.Age()
 	s.timers.set(sub, time.Time{})
 }
 

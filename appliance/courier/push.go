@@ -33,7 +33,7 @@ func (s *shard) pump() {
 			if s.push(sub, now, age) {
 				s.touch(sub)
 			}
-		case sub.pull:
+		case sub.pull != nil:
 			s.serve(sub, now)
 		}
 		s.schedule(sub)

@@ -207,18 +207,18 @@ func (s *shard) standing(sub *subscription, id message.ID, seq uint64) message.R
 	case sub.state.Flying(seq):
 		r.State, r.Reason = message.Sent, "not acknowledged yet"
 	case !sub.connected() && sub.spec.Kind == Named:
-		r.Reason = "nobody reads the subscription" + since(sub.changed)
+		r.Reason = "nobody reads the subscription" + since(sub.since())
 	case !sub.connected():
-		r.Reason = "offline" + since(sub.changed)
+		r.Reason = "offline" + since(sub.since())
 	case s.unselected(sub, seq):
 		r.Reason = "not subscribed: the connection takes other topics of this inbox only"
 	case retrying:
 		r.Reason = fmt.Sprintf("retry %d of %d in %v", fails, s.c.policy(&sub.spec).MaxAttempts, max(time.Until(due), 0).Round(time.Second))
-	case sub.pull && len(sub.waits) == 0:
+	case sub.pull != nil && len(sub.pull.waits) == 0:
 		r.Reason = "waits for the next fetch"
 	case sub.state.InFlight() >= s.c.policy(&sub.spec).Window:
 		r.Reason = "window full: the device has not acknowledged what it was sent"
-	case sub.free() == nil && !sub.pull:
+	case sub.free() == nil && sub.pull == nil:
 		r.Reason = "the connection is behind: it takes no more at the moment"
 	default:
 		r.Reason = "next to go"

@@ -214,7 +214,7 @@ func (c *Courier) Standings(ctx context.Context, devices []string, ages bool) ([
 }
 
 func (c *Courier) standingOf(sub *subscription, wall time.Time) Standing {
-	st := Standing{Online: sub.connected(), Since: sub.changed, Owed: sub.state.Depth(), Dropped: int64(sub.drops)}
+	st := Standing{Online: sub.connected(), Since: sub.since(), Owed: sub.state.Depth(), Dropped: int64(sub.drops)}
 	switch {
 	case st.Online:
 		st.Seen = wall

@@ -77,7 +77,7 @@ func (s *shard) tooLoose(sub *subscription) bool {
 // its id's number.
 func (s *subscription) forget(seq uint64) (item *Item, id uint64) {
 	id = seq
-	s.order.Take(seq)
+	s.pull.took(seq)
 	if len(s.asked)+len(s.held)+len(s.shown)+len(s.again)+len(s.withdraw)+len(s.gifts)+len(s.alias) == 0 {
 		return nil, id // nearly always
 	}
@@ -106,7 +106,7 @@ func (s *shard) timeouts() {
 			return
 		}
 		sub.state.Timeouts(now, func(seq uint64, v delivery.Verdict) {
-			sub.order.Take(seq)
+			sub.pull.took(seq)
 			if v == delivery.Exhausted {
 				s.settle(sub, seq, message.Dead, s.c.policy(&sub.spec).MaxAttempts, "not acknowledged in time, too many attempts")
 			}

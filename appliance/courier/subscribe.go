@@ -349,7 +349,7 @@ func (s *shard) glance(sub *subscription, ages func(uint64) (int64, bool)) Info 
 	p := s.c.policy(&sub.spec)
 	info := Info{
 		Name: sub.spec.Name, Filters: sub.spec.Filters, Depth: sub.state.Depth(), InFlight: sub.state.InFlight(),
-		Connected: sub.connected(), Since: sub.changed, TTL: sub.spec.TTL, MaxAttempts: p.MaxAttempts, Window: p.Window,
+		Connected: sub.connected(), Since: sub.since(), TTL: sub.spec.TTL, MaxAttempts: p.MaxAttempts, Window: p.Window,
 		Durable: sub.durable(),
 	}
 	if seq, ok := sub.state.Oldest(); ok {

@@ -66,12 +66,11 @@ func ownName(name string) bool { return name == retainedName || name == receipts
 const liveID = 1 << 63
 
 // subscription is one subscription and all that is known about it. Its shard's goroutine owns it. There are
-// thousands: small fields stand together, so that it has at most 512 bytes, a size that Go allocates.
+// thousands: small fields stand together, so that it has at most 416 bytes, a size that Go allocates.
 //
-// Invariants: links is empty or pull is false; only a Shared has more than one link. state is open
+// Invariants: links is empty or pull is nil; only a Shared has more than one link. state is open
 // exactly when there is a link or pull. linked is what the log says: that a transmission may be on
-// its way. order holds what a pull reader leased and has not acknowledged. held names the link that
-// has a message in flight, for a Shared only.
+// its way. held names the link that has a message in flight, for a Shared only.
 type subscription struct {
 	id      uint64
 	spec    Spec
@@ -80,29 +79,28 @@ type subscription struct {
 	seen    uint64 // last sequence number matched: several filters may match one message
 
 	links  []*attachment
-	turn   int // of links: whose turn it is
 	held   map[uint64]*attachment
 	moving map[uint64]bool   // on their way to a member's session, see [Member], or back
 	gifts  map[uint64]uint64 // owed by a Session that a group gave it: the group's number
-	waits  []*fetch
-	order  Window
-	loose  int // settlements handed to the outbox that are not yet durable
+	pull   *puller
 	reach  int // so many of the first owed may be on their way, the log says; 0: none
 
 	granted int // as reach, of what could not be written: delivery goes on without
 
-	changed time.Time // when a link came or went; zero: not since the start, or the clock was not trusted
-	used    int64     // when it was last linked, on the age clock
-	left    string    // why the last link went; "" when none did since the start
-	handed  uint64    // shard.volatiles when it was last handed one: several filters may match
+	changed int64  // when a link came or went, unix ns; 0: not since the start, or the clock was not trusted
+	used    int64  // when it was last linked, on the age clock
+	left    string // why the last link went; "" when none did since the start
+	handed  uint64 // shard.volatiles when it was last handed one: several filters may match
 
+	turn     int32  // of links: whose turn it is
+	slot     int32  // place in shard.timers, -1: not there
+	loose    int32  // settlements handed to the outbox that are not yet durable
 	drops    uint32 // volatile messages that no link had room for, since the start
-	pull     bool
-	queued   bool // is in shard.dirty
-	widening bool // a larger reach is on its way to the log
-	over     bool // holds more than its share of the log
-	near     bool // holds four fifths of it: the alarm was raised
-	rewound  bool // owes again what a settlement on its way to the log may end
+	queued   bool   // is in shard.dirty
+	widening bool   // a larger reach is on its way to the log
+	over     bool   // holds more than its share of the log
+	near     bool   // holds four fifths of it: the alarm was raised
+	rewound  bool   // owes again what a settlement on its way to the log may end
 
 	notes map[uint32][]byte        // the protocol's own, see [Note]
 	shown map[uint64]bool          // owed because they were retained when the subscription was made
@@ -112,20 +110,45 @@ type subscription struct {
 	withdraw map[uint64]bool   // cancelled while on their way
 	asked    map[uint64]*Item  // on their way, with a receipt asked for
 	topics   map[message.Topic][]uint64
+}
 
-	wakeAt time.Time // when the state wants a turn; zero: never
-	slot   int       // place in shard.timers, -1: not there
+// puller is who fetches from a subscription instead of linking to it.
+type puller struct {
+	waits []*fetch
+	order Window // what it leased and has not acknowledged
+}
+
+// took takes a number that is leased no more out of the order, if anybody leases.
+func (p *puller) took(seq uint64) {
+	if p != nil {
+		p.order.Take(seq)
+	}
+}
+
+// stamp notes that a link comes or goes.
+func (s *subscription) stamp(wall time.Time) {
+	if s.changed = 0; !wall.IsZero() {
+		s.changed = wall.UnixNano()
+	}
+}
+
+// since is when a link came or went; zero when that is not known.
+func (s *subscription) since() time.Time {
+	if s.changed == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, s.changed)
 }
 
 func (s *subscription) durable() bool { return s.id&liveID == 0 }
 
 // connected reports whether something takes deliveries now.
-func (s *subscription) connected() bool { return len(s.links) > 0 || s.pull }
+func (s *subscription) connected() bool { return len(s.links) > 0 || s.pull != nil }
 
 // free is the next link that takes deliveries, in turn; nil when all are behind.
 func (s *subscription) free() *attachment {
 	for range s.links {
-		s.turn = (s.turn + 1) % len(s.links)
+		s.turn = (s.turn + 1) % int32(len(s.links))
 		if a := s.links[s.turn]; !a.stuck {
 			return a
 		}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"testing"
 	"time"
+	"unsafe"
 
 	"edgepost/appliance/message"
 )
@@ -109,6 +110,21 @@ func TestReachesIsWhetherMatchesCounts(t *testing.T) {
 		}
 		if a := testing.AllocsPerRun(10, func() { w.c.Reaches(topic); w.c.Inboxed(topic) }); !raceEnabled && a != 0 {
 			t.Errorf("%s: %v allocations", topic, a)
+		}
+	}
+}
+
+// TestSubscriptionIsSmall holds what thousands of idle devices cost: sizes that Go allocates without a rest.
+func TestSubscriptionIsSmall(t *testing.T) {
+	for _, c := range []struct {
+		what      string
+		has, most uintptr
+	}{
+		{"subscription", unsafe.Sizeof(subscription{}), 416},
+		{"attachment", unsafe.Sizeof(attachment{}), 128},
+	} {
+		if c.has > c.most {
+			t.Errorf("a %s has %d bytes, at most %d", c.what, c.has, c.most)
 		}
 	}
 }

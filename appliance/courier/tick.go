@@ -22,7 +22,7 @@ func (s *shard) tick() {
 		if sub.connected() {
 			s.touch(sub) // if reading the log failed, or the log took no settlements, it goes on now
 		}
-		if sub.pull && len(sub.waits) == 0 && sub.state.InFlight() == 0 && s.c.ob.Since(sub.used) > unlinkWait {
+		if sub.pull != nil && len(sub.pull.waits) == 0 && sub.state.InFlight() == 0 && s.c.ob.Since(sub.used) > unlinkWait {
 			sub.left = "has not fetched for a while"
 			s.lose(sub, Removed) // its reader has not come back, and has nothing
 		}

@@ -17,9 +17,9 @@ const messageOverhead = 192
 type link struct {
 	s      *session
 	sub    int32
-	name   string // of a durable subscription
+	closed atomic.Bool // nothing more of it is written
+	name   string      // of a durable subscription
 	filter message.Filter
-	closed atomic.Bool        // nothing more of it is written
 	att    courier.Attachment // set before open
 
 	// Guarded by session.mu.
