@@ -126,7 +126,11 @@ func (k *core) Bridges(ctx context.Context, g *auth.Grant) ([]httpapi.BridgeView
 
 // orphan describes a bridge that is gone, and whose subscription is still there.
 func (k *core) orphan(ctx context.Context, name string) httpapi.BridgeView {
-	v := k.view(ctx, bridge.Status{Name: name, State: bridge.Orphaned, Error: "no configuration has it any more; it owes what it owed until it is removed"})
+	why := "no configuration has it any more"
+	if err := k.bridges.lame[name]; err != nil {
+		why = "it cannot be started: " + err.Error()
+	}
+	v := k.view(ctx, bridge.Status{Name: name, State: bridge.Orphaned, Error: why + "; it owes what it owed until it is removed"})
 	return v.show(nil)
 }
 

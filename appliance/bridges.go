@@ -97,6 +97,7 @@ type bridges struct {
 	change sync.Mutex // held while one is made, changed or removed
 	mu     sync.Mutex // guards runs
 	runs   map[string]*bridgeRun
+	lame   map[string]error // why one that was made over the API could not be started again; never written after the start
 }
 
 // bridgeRun is one that runs.
@@ -109,7 +110,7 @@ type bridgeRun struct {
 // startBridges makes the subscriptions and runs the bridges of the configuration file, and those made over the API,
 // whose configuration is kept with their subscription.
 func (a *Appliance) startBridges(ctx context.Context) error {
-	bs := &bridges{k: &a.core, runs: make(map[string]*bridgeRun), here: func() mapping.Here {
+	bs := &bridges{k: &a.core, runs: make(map[string]*bridgeRun), lame: make(map[string]error), here: func() mapping.Here {
 		return mapping.Here{Gateway: a.core.reg.Name(), Epoch: a.core.reg.Epoch()}
 	}}
 	a.core.bridges = bs
@@ -121,6 +122,7 @@ func (a *Appliance) startBridges(ctx context.Context) error {
 	}
 	for _, name := range bs.orphans() {
 		if err := bs.revive(ctx, name); err != nil {
+			bs.lame[name] = err
 			a.o.Log.Warn("a bridge does not run; what it owes is kept until somebody removes it", "bridge", name, "why", err)
 		}
 	}

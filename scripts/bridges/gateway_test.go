@@ -50,21 +50,22 @@ func cannot(t *testing.T, why error) {
 
 // gateway is one data directory and the process that serves it, if one runs.
 type gateway struct {
-	t    *testing.T
-	dir  string
-	addr string
-	mqtt string // its MQTT address
-	file string // its configuration
-	cmd  *exec.Cmd
-	out  bytes.Buffer
-	end  chan struct{}
-	http *http.Client
+	t       *testing.T
+	dir     string
+	addr    string
+	mqtt    string // its MQTT address
+	program string // that serves
+	file    string // its configuration
+	cmd     *exec.Cmd
+	out     bytes.Buffer
+	end     chan struct{}
+	http    *http.Client
 }
 
 // newGateway configures one with the text of [[bridge]]; start starts it.
 func newGateway(t *testing.T, bridge string) *gateway {
 	t.Helper()
-	g := &gateway{t: t, dir: t.TempDir(), addr: freeAddr(t), mqtt: "127.0.0.1:0", http: &http.Client{Timeout: time.Minute}}
+	g := &gateway{t: t, dir: t.TempDir(), addr: freeAddr(t), mqtt: "127.0.0.1:0", program: program, http: &http.Client{Timeout: time.Minute}}
 	g.file = filepath.Join(t.TempDir(), "edgepost.toml")
 	g.configure(bridge)
 	t.Cleanup(func() {
@@ -108,7 +109,7 @@ func freeAddr(t *testing.T) string {
 // start starts the process and waits until it answers.
 func (g *gateway) start() {
 	g.t.Helper()
-	g.cmd = exec.Command(program, "serve", "-data", g.dir, "-config", g.file, "-http", g.addr, "-mqtt", g.mqtt, "-https", "off", "-mqtts", "off")
+	g.cmd = exec.Command(g.program, "serve", "-data", g.dir, "-config", g.file, "-http", g.addr, "-mqtt", g.mqtt, "-https", "off", "-mqtts", "off")
 	g.cmd.Stdout, g.cmd.Stderr = &g.out, &g.out
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
