@@ -9,5 +9,5 @@
 // every 30 minutes unless autosave_on_changes says otherwise.
 //
 // MQTT 3.1.1 has no headers, so events go in structured JSON. A broker may acknowledge and drop what is larger than
-// its own limit; option max_message makes that an error here.
+// its own limit, or end the connection; option max_message makes that an error here.
 package mqtt

@@ -23,6 +23,9 @@
 // binds the queues made to the exchange. A message is acknowledged after the fsync; what the gateway does not take
 // is rejected without requeue, which puts it to the queue's dead letter exchange. So is what is larger than 2 MiB.
 //
+// Without a username a client certificate is the log-in (EXTERNAL). An access token is shown as the password, and the
+// next one by update-secret on the standing connection.
+//
 // Sending and receiving use a connection each: RabbitMQ stops reading from one that publishes when it runs out of
 // memory or disk.
 //
