@@ -10,21 +10,28 @@ import (
 	"edgepost/scripts/brokers"
 )
 
-// bridgeWindows are how many messages may be on their way unconfirmed; the last is the default of [bridge.up].
+// bridgeWindows are how many messages may be on their way unconfirmed.
 var bridgeWindows = []int{1, 16, 256}
+
+const (
+	ownWindow = 0 // the bridge finds it, as without a configured one; the library has the largest beside it
+	wayDown   = -1
+)
 
 // bridgeCell is a bridge beside its library.
 type bridgeCell struct {
 	Connector string  `json:"connector"`
-	Window    int     `json:"window,omitempty"` // 0: the way down
+	Window    int     `json:"window"` // or ownWindow, wayDown
 	Ours      bridged `json:"edgepost"`
 	Library   bridged `json:"library"`
 }
 
 func (c *bridgeCell) what(u *upstream) string {
 	switch n := u.width(c.Window); {
-	case c.Window == 0:
+	case c.Window == wayDown:
 		return "  down"
+	case c.Window == ownWindow:
+		return fmt.Sprintf("  up, its own window (library %d)", bridgeWindows[len(bridgeWindows)-1])
 	case c.Window == bridgeWindows[0]:
 		return fmt.Sprintf("%s: up, window %d", u.name, c.Window)
 	case n < c.Window:
@@ -78,7 +85,7 @@ func upName(kind string, window int) string { return fmt.Sprintf("%s-%d", kind, 
 // newBridgeRun starts a gateway with a paused bridge for each measurement up. All owe the same messages, which are
 // stored once.
 func newBridgeRun(ctx context.Context, b *bench) (_ *bridgeRun, err error) {
-	r := &bridgeRun{span: b.span * 2 / 3, backlog: 200_000} // there are over forty measurements
+	r := &bridgeRun{span: b.span / 2, backlog: 200_000} // there are over fifty measurements
 	if b.quick {
 		r.backlog = 20_000
 	}
@@ -102,13 +109,13 @@ func newBridgeRun(ctx context.Context, b *bench) (_ *bridgeRun, err error) {
 		return nil, err
 	}
 	for _, u := range b.upstreams() {
-		for _, window := range bridgeWindows {
+		for _, window := range append(bridgeWindows, ownWindow) {
 			if err := r.put(ctx, upName(u.kind, window), u.bridge(nobody, window, r.secret)); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return r, publishMQTT(ctx, r.mqtt, 0, r.backlog, 0, func(int) string { return benchTopic })
+	return r, publishMQTT(ctx, r.mqtt, "filler", 0, r.backlog, 0, func(int) string { return benchTopic })
 }
 
 // put makes a bridge, or changes it, and pauses it. What it owes stays.
@@ -138,9 +145,8 @@ func (r *bridgeRun) measure(ctx context.Context, u *upstream) (cells []bridgeCel
 	if err := c.prepare(ctx, u.prefix+oursQueue); err != nil {
 		return nil, err
 	}
-	down := u.kind + "-down"
 	if u.prefix != "" {
-		if err := r.subscribe(ctx, down, u.bridge(addr, 0, r.secret)); err != nil {
+		if err := r.subscribe(ctx, u.kind+"-down", u.bridge(addr, wayDown, r.secret)); err != nil {
 			return nil, err
 		}
 	}
@@ -152,11 +158,17 @@ func (r *bridgeRun) measure(ctx context.Context, u *upstream) (cells []bridgeCel
 	if _, err := sendAlone(ctx, c, messages, u.width(64), r.span); err != nil {
 		return nil, fmt.Errorf("%s: %w", u.library, err)
 	}
-	sent := int64(0)
-	for _, window := range bridgeWindows {
+	for _, window := range append(bridgeWindows, ownWindow) {
 		cell := bridgeCell{Connector: u.kind, Window: window}
-		if cell.Library, err = sendAlone(ctx, c, messages, u.width(window), r.span); err != nil {
-			return cells, fmt.Errorf("%s, window %d: %w", u.library, window, err)
+		switch {
+		case window != ownWindow:
+			if cell.Library, err = sendAlone(ctx, c, messages, u.width(window), r.span); err != nil {
+				return cells, fmt.Errorf("%s, window %d: %w", u.library, window, err)
+			}
+		case u.prefix == "":
+			return cells, nil // the webhook has neither a window but its requests, nor a way down
+		default:
+			cell.Library = cells[len(cells)-1].Library
 		}
 		name := upName(u.kind, window)
 		if err := r.put(ctx, name, u.bridge(addr, window, r.secret)); err != nil {
@@ -165,20 +177,26 @@ func (r *bridgeRun) measure(ctx context.Context, u *upstream) (cells []bridgeCel
 		if cell.Ours, err = r.pass(ctx, name, "confirmed", int64(r.backlog)); err != nil {
 			return cells, fmt.Errorf("up, window %d: %w", window, err)
 		}
-		sent += cell.Ours.Messages
 		cells = append(cells, cell)
 	}
-	if u.prefix == "" {
-		return cells, nil
+	cell, err := r.down(ctx, u, c, cells, messages.sent())
+	return append(cells, cell), err
+}
+
+// down has each side read what the other one sent.
+func (r *bridgeRun) down(ctx context.Context, u *upstream, c client, up []bridgeCell, sent int64) (bridgeCell, error) {
+	cell, ours := bridgeCell{Connector: u.kind, Window: wayDown}, int64(0)
+	for i := range up {
+		ours += up[i].Ours.Messages
 	}
-	cell := bridgeCell{Connector: u.kind} // each side reads what the other one sent
-	if cell.Library, err = readAlone(ctx, c, u.prefix+oursQueue, sent, r.span); err != nil {
-		return cells, fmt.Errorf("%s, down: %w", u.library, err)
+	var err error
+	if cell.Library, err = readAlone(ctx, c, u.prefix+oursQueue, ours, r.span); err != nil {
+		return cell, fmt.Errorf("%s, down: %w", u.library, err)
 	}
-	if cell.Ours, err = r.pass(ctx, down, "stored", messages.sent()); err != nil {
-		return cells, fmt.Errorf("down: %w", err)
+	if cell.Ours, err = r.pass(ctx, u.kind+"-down", "stored", sent); err != nil {
+		return cell, fmt.Errorf("down: %w", err)
 	}
-	return append(cells, cell), nil
+	return cell, nil
 }
 
 // subscribe connects the way in once, so that the broker keeps for it what comes from now on.

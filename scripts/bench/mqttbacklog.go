@@ -118,7 +118,7 @@ func (b *bench) mqttDrainOf(ctx context.Context, p mqttPeer, devices, messages i
 	if err := each(ctx, devices, 16, func(i int) error { return b.owed(s, deviceName(i), "bench/"+deviceName(i)) }); err != nil {
 		return m, err
 	}
-	if err := publishMQTT(ctx, s.addr, 0, messages, 0, func(i int) string { return "bench/" + deviceName(i%devices) }); err != nil {
+	if err := publishMQTT(ctx, s.addr, "filler", 0, messages, 0, func(i int) string { return "bench/" + deviceName(i%devices) }); err != nil {
 		return m, fmt.Errorf("fill: %w", err)
 	}
 	if err := pause(ctx, settle); err != nil {
@@ -151,9 +151,9 @@ func (b *bench) mqttDrainOf(ctx context.Context, p mqttPeer, devices, messages i
 }
 
 // publishMQTT publishes the messages from to to-1 with QoS 1 and 100 in flight: pace a second, 0 as fast as they are answered.
-func publishMQTT(ctx context.Context, addr string, from, to, pace int, topic func(i int) string) error {
+func publishMQTT(ctx context.Context, addr, client string, from, to, pace int, topic func(i int) string) error {
 	const window, life = 100, 30 * time.Minute
-	m, err := dialMQTT(addr, "filler", true, life)
+	m, err := dialMQTT(addr, client, true, life)
 	if err != nil {
 		return err
 	}

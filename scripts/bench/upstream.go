@@ -92,7 +92,7 @@ func (u *upstream) start(ctx context.Context, b *bench) (addr string, stop func(
 	return broker.Addr(u.port), func() error { broker.Kill(); return os.RemoveAll(dir) }, nil
 }
 
-// bridge is the configuration of a bridge to that address, as the API takes it. A window of 0 is the way in.
+// bridge is the configuration of a bridge to that address, as the API takes it.
 func (u *upstream) bridge(addr string, window int, secret string) map[string]any {
 	c := map[string]any{"kind": u.kind, "urls": []string{u.scheme + "://" + addr}}
 	if u.broker == "rabbitmq" || u.broker == "artemis" || u.broker == "activemq" {
@@ -103,10 +103,10 @@ func (u *upstream) bridge(addr string, window int, secret string) map[string]any
 		options[name] = value
 	}
 	if u.kind == "webhook" {
-		options["concurrency"] = strconv.Itoa(u.width(window))
+		options["concurrency"] = strconv.Itoa(max(u.width(window), 1))
 	}
 	c["options"] = options
-	if window == 0 {
+	if window == wayDown {
 		c["down"] = map[string]any{"from": []string{u.prefix + libQueue}, "to": "bench/down"}
 		return c
 	}
@@ -114,7 +114,11 @@ func (u *upstream) bridge(addr string, window int, secret string) map[string]any
 	if u.kind == "rabbitmq" {
 		to = strings.ReplaceAll(to, ".", "/") // as the connector wants levels
 	}
-	c["up"] = map[string]any{"filters": []string{benchTopic}, "to": to, "window": window}
+	up := map[string]any{"filters": []string{benchTopic}, "to": to}
+	if window != ownWindow {
+		up["window"] = window
+	}
+	c["up"] = up
 	return c
 }
 
