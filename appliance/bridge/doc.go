@@ -5,8 +5,8 @@
 //
 // A bridge has one durable subscription, "bridge/<name>", that its own principal owns. While the upstream is
 // connected a link is attached to it: the engine maps what it is handed and gives it to the connection, at most
-// a window of messages that are not confirmed. While it is not connected the bridge holds nothing but what the
-// log holds: memory does not grow with an outage.
+// a window of messages that are not confirmed, which finds its own size unless one is configured (Up.Window).
+// While it is not connected the bridge holds nothing but what the log holds: memory does not grow with an outage.
 //
 //   - Nothing is settled in the log that the upstream did not confirm.
 //   - First transmissions keep the order of the log. The log is told of confirmations as far as they are without
