@@ -77,7 +77,7 @@ func TestKafkaTooLarge(t *testing.T) {
 		if i == 30 {
 			size = 5000
 		}
-		must("send", "device/lamp/out/x", strings.Repeat(string(rune('A'+i%26)), size))
+		g.say("device/lamp/out/x", strings.Repeat(string(rune('A'+i%26)), size))
 	}
 	must("bridge", "resume", "up")
 	wait(t, "all but one are confirmed, and that one is given up", func() bool {
