@@ -15,7 +15,9 @@ import (
 	"edgepost/appliance/bridge/mapping"
 )
 
-// receiver reads from an address. Credit is given by hand: the library's own stands still with RabbitMQ 3.
+// receiver reads from an address. Credit is given by hand, and only when all of it was used: the library's own stands
+// still with the plugin of RabbitMQ 3, which was also seen to forget what it was given while it was sending (by a bare
+// client too), and to send nothing any more.
 func (c *conn) receiver(ctx context.Context, from string) error {
 	kind := c.d.c.Options["destination"]
 	o := &amqp.ReceiverOptions{
@@ -47,8 +49,8 @@ func (c *conn) receive(ctx context.Context, r *amqp.Receiver) error {
 			}
 			return r.RejectMessage(ctx, m, &amqp.Error{Condition: "edgepost:refused", Description: refused.Error()})
 		}})
-		if taken%(credit/2) == 0 {
-			if err := r.IssueCredit(credit / 2); err != nil {
+		if taken%credit == 0 {
+			if err := r.IssueCredit(credit); err != nil {
 				return err
 			}
 		}
