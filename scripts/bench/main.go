@@ -73,7 +73,7 @@ func main() {
 	flag.StringVar(&f.dir, "dir", "", "work in `DIR` instead of the system's temporary directory")
 	flag.StringVar(&f.binary, "binary", "bin/edgepost", "the edgepost to measure")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE) // of | head, too: what it made is removed
 	err := run(ctx, f)
 	stop()
 	if err != nil {
