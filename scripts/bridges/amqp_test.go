@@ -44,9 +44,11 @@ format = "raw"
 func TestLossArtemis(t *testing.T) {
 	testLoss(t, amqp1("ActiveMQ Artemis 2 (AMQP 1.0)", "artemis", ""))
 }
+
 func TestLossActiveMQ(t *testing.T) {
 	testLoss(t, amqp1("ActiveMQ Classic 6 (AMQP 1.0)", "activemq", ""))
 }
+
 func TestLossRabbitMQAMQP(t *testing.T) {
 	testLoss(t, amqp1("RabbitMQ 3.10 (AMQP 1.0)", "rabbitmq", "/queue/"))
 }

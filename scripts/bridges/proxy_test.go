@@ -125,6 +125,7 @@ func (p *proxy) become(n network) {
 			delete(p.conns, c)
 		case silent:
 			c.dead = true
+		case whole:
 		}
 	}
 }
