@@ -184,8 +184,11 @@ func httpServer(t *testing.T) string {
 			if err != nil {
 				return
 			}
-			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
-			c.Close()
+			go func() { // what is not read would make the end of the connection a reset
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+				c.Close()
+			}()
 		}
 	}()
 	return l.Addr().String()
