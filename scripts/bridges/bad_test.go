@@ -96,7 +96,7 @@ func TestBadMosquitto(t *testing.T) {
 func TestBadRabbitMQ(t *testing.T) {
 	b := startBroker(t, "rabbitmq")
 	addr := b.Addr("amqp091")
-	rabbitQueue(t, addr, "made")
+	rabbitQueue(t, addr, "made", "classic") // a young quorum queue may not answer
 	text := rabbitmq().config(addr)
 	list := slices.Concat(
 		badTLS(t, b, single{kind: "rabbitmq", keys: account, to: "up"}, "amqp", "amqp091+tls", "amqp091"),
@@ -109,7 +109,7 @@ func TestBadRabbitMQ(t *testing.T) {
 		// The queue is not made then.
 		{name: "missing-queue", text: with(t, with(t, text, "queue_type = \"quorum\"\n", ""), "ep.down", "ep.none"), state: "misconfigured", words: "no queue 'ep.none'"},
 		{name: "missing-exchange", text: with(t, text, "[bridge.options]", "[bridge.options]\nexchange = \"none\""), state: "misconfigured", words: "no exchange 'none'"},
-		{name: "another-type", text: with(t, with(t, text, `"quorum"`, `"classic"`), "ep.down", "made"), state: "misconfigured", words: "it was made otherwise", hidden: true},
+		{name: "another-type", text: with(t, text, "ep.down", "made"), state: "misconfigured", words: "it was made otherwise", hidden: true},
 		{name: "another-protocol", text: with(t, text, addr, httpServer(t)), words: "does it speak AMQP"},
 		{name: "nobody-listens", text: with(t, text, addr, freeAddr(t)), state: "waiting", words: "nothing listens there"},
 	}...))

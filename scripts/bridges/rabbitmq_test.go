@@ -51,7 +51,7 @@ func TestYoungQuorumQueue(t *testing.T) {
 	}
 	b := startBroker(t, "rabbitmq")
 	addr := b.Addr("amqp091")
-	rabbitQueue(t, addr, "ep.down")
+	rabbitQueue(t, addr, "ep.down", "quorum")
 	b.Kill()
 	if err := b.Start(); err != nil {
 		t.Fatal(err)
@@ -186,15 +186,15 @@ func rabbitBurst(ch *amqp.Channel, at, to int) int {
 	return at
 }
 
-// rabbitQueue makes a quorum queue.
-func rabbitQueue(t *testing.T, addr, name string) {
+// rabbitQueue makes a durable queue of the type.
+func rabbitQueue(t *testing.T, addr, name, kind string) {
 	t.Helper()
 	conn, ch := rabbit(addr)
 	if conn == nil {
 		t.Fatal("no connection")
 	}
 	defer conn.Close()
-	if _, err := ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": "quorum"}); err != nil {
+	if _, err := ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": kind}); err != nil {
 		t.Fatal(err)
 	}
 }
