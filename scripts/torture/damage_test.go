@@ -208,16 +208,22 @@ func (p *past) suffer(t *testing.T, x wound, seed uint64) {
 	}
 }
 
-// afterDamage waits until everything is settled and compares.
-func (w *load) afterDamage(t *testing.T, p *past, x wound) {
+// paid waits until nothing is owed any more, and ends the receivers.
+func (w *load) paid(t *testing.T) (a *api, s status) {
 	t.Helper()
-	a := w.g.api(w.app)
-	var s status
-	if !soon(20*time.Second, func() bool { return a.get("/v1/status", &s) == nil && s.Owed == 0 }) {
+	a = w.g.api(w.app)
+	if !soon(60*time.Second, func() bool { return a.get("/v1/status", &s) == nil && s.Owed == 0 }) {
 		t.Errorf("%d debts are still open", s.Owed)
 	}
 	time.Sleep(300 * time.Millisecond) // the last acks
 	w.dismiss()
+	return a, s
+}
+
+// afterDamage waits until everything is settled and compares.
+func (w *load) afterDamage(t *testing.T, p *past, x wound) {
+	t.Helper()
+	a, s := w.paid(t)
 	reported := strings.Contains(strings.Join(s.Warnings, " "), "damaged") || s.Lost > 0
 	missing, silent := 0, 0
 	for m, sub := range w.l.unreceived() {
