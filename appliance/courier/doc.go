@@ -18,7 +18,7 @@
 //     say so (Attempt ≥ 2). After a crash as many of the first that are owed say so as may
 //     have been sent, or acknowledged without a trace in the log: the window, those that wait for
 //     retries, and [looseRoom].
-//   - A link is never waited for: [Link.Deliver] only enqueues. A slow one is behind; it delays no
+//   - A link is never waited for: [Link.Deliver] only enqueues, [Link.Flush] only wakes. A slow one is behind; it delays no
 //     other.
 //   - Rules are checked again at delivery: a message that its receiver may no longer read ends dead
 //     with the reason "forbidden", one that no filter of the subscription selects any more ends
